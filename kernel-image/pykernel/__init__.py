@@ -1,0 +1,1 @@
+"""The Python kernel of an Evercell session; `PROTOCOL.md` beside this package says how it speaks."""

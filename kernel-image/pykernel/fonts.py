@@ -1,0 +1,76 @@
+"""Fonts of figures: a list made once, and Chinese, Japanese and Korean glyphs in every figure.
+
+matplotlib wants to write its list of fonts into a directory of its own, and falls back from font to font only within
+`font.family`. Here the list is made when the environment is made and only read afterwards, and the CJK font is the last
+resort of every text, whatever families a style sheet, `seaborn.set_theme` or the user's own settings name.
+"""
+
+import contextlib
+import pathlib
+import sys
+
+# The face that matplotlib sees of Debian's fonts-noto-cjk. One face has the glyphs of all three languages.
+CJK_FAMILIES = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans CJK TC")
+
+
+def cache_directory():
+    """Returns where this environment keeps matplotlib's list of fonts, also when it is mounted elsewhere."""
+    return pathlib.Path(sys.prefix, "share", "evercell", "matplotlib")
+
+
+@contextlib.contextmanager
+def reading_cache():
+    """Lets matplotlib take `cache_directory()` as its own, though it cannot write there.
+
+    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning. The memory of which
+    directory it is must not outlive this block: the session has a home of its own.
+    """
+    import matplotlib
+
+    original = matplotlib._get_config_or_cache_dir
+    matplotlib._get_config_or_cache_dir = lambda *_: str(cache_directory())
+    try:
+        yield
+    finally:
+        matplotlib._get_config_or_cache_dir = original
+        matplotlib.get_configdir.cache_clear()
+        matplotlib.get_cachedir.cache_clear()
+
+
+def add_cjk_fallback():
+    """Makes the CJK font the last of the fonts that every text of a figure may take its glyphs from."""
+    from matplotlib import font_manager
+
+    families = [f for f in CJK_FAMILIES if any(entry.name == f for entry in font_manager.fontManager.ttflist)]
+    if not families:
+        return
+    manager = font_manager.FontManager
+    original = manager._find_fonts_by_props
+
+    def _find_fonts_by_props(self, prop, *args, **kwargs):
+        paths = original(self, prop, *args, **kwargs)
+        fallback = font_manager.FontProperties._from_any(prop).copy()
+        fallback.set_family(families[0])
+        try:
+            path = self.findfont(fallback, fallback_to_default=False)
+        except ValueError:
+            return paths
+        return paths if path in paths else [*paths, path]
+
+    manager._find_fonts_by_props = _find_fonts_by_props
+
+
+def build():
+    """Makes the list of fonts for this environment; called once by `setup-env.sh`."""
+    directory = cache_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    with reading_cache():
+        from matplotlib import font_manager
+    found = {entry.name for entry in font_manager.fontManager.ttflist}
+    print(f"  {len(found)} font families; CJK: {next((f for f in CJK_FAMILIES if f in found), 'none')}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["build"]:
+        sys.exit("usage: python -m pykernel.fonts build")
+    build()

@@ -1,0 +1,73 @@
+//! The agent: PID 1 of a sandbox. It survives the server.
+//!
+//! It starts and watches the Python kernel, captures what is written to file descriptors 1 and 2, keeps every frame until the server has
+//! acknowledged it as stored, answers while Python is busy (interrupts, files, usage), waits for orphaned processes, and ends itself when no
+//! server has come back within a limit. One thread, one loop.
+//!
+//! How the sandbox was made is none of its business: it is given a [`Setup`] when everything around it stands.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::model::id::SandboxId;
+use crate::protocol::agent::AgentConfig;
+
+/// What an agent is given by whoever made the sandbox around it.
+#[derive(Debug)]
+pub struct Setup {
+    /// Which sandbox this is.
+    pub sandbox: SandboxId,
+    /// A Unix stream socket on which the server connects; bound and listening.
+    pub listener: OwnedFd,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+    /// The `JAIL` of `kernel-image/PROTOCOL.md`, given to each kernel as it is.
+    pub jail: serde_json::Value,
+    /// The workspace, as it is seen in the sandbox.
+    pub workspace: PathBuf,
+    /// Where usage is read.
+    pub gauges: Gauges,
+    /// Limits that the agent watches, until it is told others.
+    pub config: AgentConfig,
+}
+
+/// Where kernels come from.
+#[derive(Debug)]
+pub enum KernelSource {
+    /// Forked from a zygote outside of the sandbox.
+    Zygote {
+        /// A directory outside of the sandbox, opened with `O_PATH` before the root was changed. The zygote listens in it as `zygote.sock`.
+        directory: OwnedFd,
+        /// The namespaces that a kernel enters, named as in `kernel-image/PROTOCOL.md`, in that order.
+        namespaces: Vec<(&'static str, OwnedFd)>,
+        /// The `cgroup.procs` files of the cgroups that a kernel enters.
+        cgroups: Vec<OwnedFd>,
+    },
+    /// Started in the sandbox by executing a program.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<String>,
+    },
+}
+
+/// Open files from which usage is read, each where the host has it.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Bytes in use by the kernel's cgroup (`memory.current`, `memory.usage_in_bytes`).
+    pub memory: Option<OwnedFd>,
+    /// The most of it (`memory.peak`, `memory.max_usage_in_bytes`), opened for writing too: a write sets it back.
+    pub memory_peak: Option<OwnedFd>,
+    /// Where kills for lack of memory are counted (`memory.events`, `memory.oom_control`): the number in the line `oom_kill N`.
+    pub oom: Option<OwnedFd>,
+    /// Processor time of the kernel's cgroup.
+    pub cpu: Option<CpuGauge>,
+}
+
+/// Processor time of a cgroup.
+#[derive(Debug)]
+pub enum CpuGauge {
+    /// Version 2: the line `usage_usec N` of `cpu.stat`.
+    Stat(OwnedFd),
+    /// Version 1: nanoseconds in `cpuacct.usage`.
+    Acct(OwnedFd),
+}

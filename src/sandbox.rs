@@ -1,0 +1,114 @@
+//! A sandbox: the isolated place in which an agent and a kernel run, and the backends that make them.
+//!
+//! Knows nothing of kernels, sessions or protocols: it makes a place, gives a byte stream to the agent in it, applies limits, and
+//! destroys it completely. A backend never runs code unsandboxed: where the host cannot isolate, it refuses and says what is missing.
+
+pub mod native;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::model::id::SandboxId;
+use crate::model::limits::Limits;
+
+/// A byte stream to an agent.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A way to make sandboxes.
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// Its name, such as `native`.
+    fn name(&self) -> &'static str;
+
+    /// Makes a sandbox in which an agent listens. No kernel runs in it yet.
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+
+    /// Finds a sandbox that an earlier server made.
+    fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+
+    /// All sandboxes that carry our label, owned or not.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>>;
+
+    /// Destroys what is left of a sandbox, whatever state it is in: processes, cgroups, mounts, directories. Succeeds when
+    /// there is nothing left. The workspace is not part of the sandbox.
+    fn destroy(&self, id: SandboxId) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Ends what the backend itself runs (the zygote).
+    fn shut_down(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct SandboxSpec {
+    /// Its id, chosen by the caller, so that it can be recorded before the sandbox exists.
+    pub id: SandboxId,
+    /// What it may use.
+    pub limits: Limits,
+    /// The directory on the host that becomes /workspace. It exists and is ours.
+    pub workspace: PathBuf,
+}
+
+/// One sandbox.
+pub trait Sandbox: Send + Sync + fmt::Debug {
+    /// Its id.
+    fn id(&self) -> SandboxId;
+
+    /// Opens a new stream to its agent.
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, SandboxError>>;
+
+    /// Changes memory, processor and process limits. The sizes of file systems stay as they were made.
+    fn apply(&self, limits: &Limits) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Destroys it, completely, within a bounded time.
+    fn destroy(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
+}
+
+/// What we could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The host lacks something that isolation cannot do without.
+    #[error("this host cannot isolate: {missing}\n\nhint: {hint}")]
+    CannotIsolate {
+        /// What is missing.
+        missing: String,
+        /// How to get it.
+        hint: String,
+    },
+    /// There is no such sandbox.
+    #[error("there is no sandbox `{0}`")]
+    NotFound(SandboxId),
+    /// A step of making or changing it failed.
+    #[error("cannot {step} of sandbox `{id}`")]
+    Step {
+        /// Which sandbox.
+        id: SandboxId,
+        /// What was tried, such as `mount /proc`.
+        step: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Python environment does not work.
+    #[error("the Python environment does not work: {why}\n\nhint: {hint}")]
+    Environment {
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// It did not come up in time.
+    #[error("sandbox `{id}` did not {what} within {seconds} s")]
+    TimedOut {
+        /// Which sandbox.
+        id: SandboxId,
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        seconds: u64,
+    },
+}
