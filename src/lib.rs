@@ -12,3 +12,5 @@ pub mod agent;
 pub mod model;
 pub mod protocol;
 pub mod sandbox;
+pub mod session;
+pub mod store;
