@@ -48,31 +48,59 @@ pub(crate) struct Api {
 pub fn router(sessions: Sessions, config: Config) -> Router {
     use native::{about, cells, events, files, kernel, sessions as session, ws};
 
-    let api = Api { sessions, config: Arc::new(config) };
+    let api = Api {
+        sessions,
+        config: Arc::new(config),
+    };
     let guarded = Router::new()
         .route("/v1/sessions", get(session::list))
-        .route("/v1/sessions/{session}", put(session::open).get(session::get).delete(session::delete))
+        .route(
+            "/v1/sessions/{session}",
+            put(session::open).get(session::get).delete(session::delete),
+        )
         .route("/v1/sessions/{session}/cells", post(cells::submit))
         .route("/v1/sessions/{session}/run", post(cells::run))
-        .route("/v1/sessions/{session}/cells/{cell}", get(cells::get).delete(cells::cancel))
-        .route("/v1/sessions/{session}/cells/{cell}/extend", post(cells::extend))
-        .route("/v1/sessions/{session}/cells/{cell}/interrupt", post(cells::interrupt))
+        .route(
+            "/v1/sessions/{session}/cells/{cell}",
+            get(cells::get).delete(cells::cancel),
+        )
+        .route(
+            "/v1/sessions/{session}/cells/{cell}/extend",
+            post(cells::extend),
+        )
+        .route(
+            "/v1/sessions/{session}/cells/{cell}/interrupt",
+            post(cells::interrupt),
+        )
         .route("/v1/sessions/{session}/extend", post(cells::extend_running))
-        .route("/v1/sessions/{session}/interrupt", post(cells::interrupt_running))
+        .route(
+            "/v1/sessions/{session}/interrupt",
+            post(cells::interrupt_running),
+        )
         .route("/v1/sessions/{session}/input", post(kernel::answer_input))
         .route("/v1/sessions/{session}/restart", post(kernel::restart))
         .route("/v1/sessions/{session}/complete", post(kernel::complete))
         .route("/v1/sessions/{session}/inspect", post(kernel::inspect))
-        .route("/v1/sessions/{session}/is_complete", post(kernel::is_complete))
+        .route(
+            "/v1/sessions/{session}/is_complete",
+            post(kernel::is_complete),
+        )
         .route("/v1/sessions/{session}/variables", get(kernel::variables))
-        .route("/v1/sessions/{session}/comms", get(kernel::list_comms).post(kernel::send_comm))
+        .route(
+            "/v1/sessions/{session}/comms",
+            get(kernel::list_comms).post(kernel::send_comm),
+        )
         .route("/v1/sessions/{session}/events", get(events::list))
         .route("/v1/sessions/{session}/events/{seq}", get(events::get))
         .route("/v1/sessions/{session}/ws", get(ws::connect))
         .route("/v1/sessions/{session}/files", get(files::list))
         .route(
             "/v1/sessions/{session}/files/{*path}",
-            get(files::download).head(files::head).put(files::upload).post(files::make_dir).merge(delete(files::delete)),
+            get(files::download)
+                .head(files::head)
+                .put(files::upload)
+                .post(files::make_dir)
+                .merge(delete(files::delete)),
         )
         .route("/v1/schema/events.json", get(about::events_schema))
         .route("/v1/schema/commands.json", get(about::commands_schema))

@@ -12,6 +12,7 @@
 //! Front ends use [`Sessions`], [`SessionHandle`] and the log's readers, and nothing else. No front end decides what a session allows.
 
 mod actor;
+mod clock;
 pub mod command;
 mod deadline;
 mod handle;
@@ -21,7 +22,9 @@ mod queue;
 mod registry;
 pub mod view;
 
-pub use command::{CellRequest, Deadlines, Denied, InputAnswer, Interruption, Queued, SessionError};
+pub use command::{
+    CellRequest, Deadlines, Denied, InputAnswer, Interruption, Queued, SessionError,
+};
 pub use handle::SessionHandle;
 pub use registry::{Config, Opened, Sessions};
 
@@ -29,4 +32,4 @@ pub use registry::{Config, Opened, Sessions};
 pub use crate::kernel::files::{Download, Files, FilesError, Upload};
 pub use crate::protocol::files::{FileEntry, FileErrorCode, FileKind};
 pub use crate::protocol::kernel::{Completions, Inspection, Namespace};
-pub use crate::store::CellRow;
+pub use crate::store::{CellRow, StoredEvent};

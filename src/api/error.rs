@@ -173,7 +173,11 @@ pub(crate) struct ErrorDetail {
 impl ApiError {
     /// An error with its text.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Map::new() }
+        Self {
+            code,
+            message: message.into(),
+            details: Map::new(),
+        }
     }
 
     /// Adds a fact that a program can act on.
@@ -186,7 +190,11 @@ impl ApiError {
     pub(crate) fn internal(error: &(dyn StdError + 'static)) -> Self {
         let id = Uuid::now_v7().to_string();
         tracing::error!(error.id = %id, error = %chain(error), "a request failed");
-        Self::new(Code::Internal, "internal error; the server's log has it under this id").with("id", id)
+        Self::new(
+            Code::Internal,
+            "internal error; the server's log has it under this id",
+        )
+        .with("id", id)
     }
 
     /// Its code.
@@ -201,15 +209,28 @@ impl ApiError {
 
     /// It as JSON, in the one shape that all front doors use.
     pub(crate) fn detail(&self) -> ErrorDetail {
-        ErrorDetail { code: self.code.as_str(), message: self.message.clone(), details: self.details.clone() }
+        ErrorDetail {
+            code: self.code.as_str(),
+            message: self.message.clone(),
+            details: self.details.clone(),
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.code.status(), Json(ErrorBody { error: self.detail() })).into_response();
+        let mut response = (
+            self.code.status(),
+            Json(ErrorBody {
+                error: self.detail(),
+            }),
+        )
+            .into_response();
         let header = match self.code {
-            Code::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"evercell\""))),
+            Code::Unauthorized => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"evercell\""),
+            )),
             Code::QueueFull | Code::Busy | Code::TooManySessions | Code::Stopping => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -233,9 +254,13 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let error = Self::new(code_of(&denied), denied.to_string());
         match denied {
-            Denied::TooManySessions { bound } | Denied::QueueFull { bound } => error.with("bound", bound),
+            Denied::TooManySessions { bound } | Denied::QueueFull { bound } => {
+                error.with("bound", bound)
+            }
             Denied::SettingsDiffer { field } => error.with("field", field),
-            Denied::CellTooLarge { bytes, bound } => error.with("bytes", bytes).with("bound", bound),
+            Denied::CellTooLarge { bytes, bound } => {
+                error.with("bytes", bytes).with("bound", bound)
+            }
             Denied::BadField { field, .. } => error.with("field", field),
             Denied::BeyondCeiling { grantable_ms, .. } => error.with("grantable_ms", grantable_ms),
             _ => error,
@@ -283,7 +308,10 @@ impl From<FilesError> for ApiError {
             // Most often the session was ended meanwhile: nobody has to act.
             error @ FilesError::Lost(_) => {
                 tracing::warn!(error = %chain(&error), "a workspace went away while it was used");
-                Self::new(Code::SandboxLost, "the sandbox went away; look at the session's log, and try again")
+                Self::new(
+                    Code::SandboxLost,
+                    "the sandbox went away; look at the session's log, and try again",
+                )
             }
         }
     }
@@ -325,7 +353,10 @@ mod tests {
 
     #[test]
     fn the_codes_are_a_contract() {
-        let list: String = Code::ALL.iter().map(|code| format!("{} {}\n", code.status().as_u16(), code.as_str())).collect();
+        let list: String = Code::ALL
+            .iter()
+            .map(|code| format!("{} {}\n", code.status().as_u16(), code.as_str()))
+            .collect();
         insta::assert_snapshot!("error_codes", list);
     }
 
@@ -334,15 +365,23 @@ mod tests {
         let page = include_str!("../../docs/api.md");
         for code in Code::ALL {
             let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
-            assert!(page.contains(&row), "docs/api.md has no row that begins with {row}");
+            assert!(
+                page.contains(&row),
+                "docs/api.md has no row that begins with {row}"
+            );
         }
     }
 
     #[test]
     fn a_refusal_carries_the_facts_to_act_on() {
-        let error = ApiError::from(Denied::BeyondCeiling { asked_ms: 5000, grantable_ms: 700 });
+        let error = ApiError::from(Denied::BeyondCeiling {
+            asked_ms: 5000,
+            grantable_ms: 700,
+        });
         insta::assert_json_snapshot!(error.detail(), @"");
-        let error = ApiError::from(ReadError::Trimmed { first_available: 41 });
+        let error = ApiError::from(ReadError::Trimmed {
+            first_available: 41,
+        });
         insta::assert_json_snapshot!(error.detail(), @"");
     }
 

@@ -36,7 +36,13 @@ impl<T: DeserializeOwned, S: Sync, const MAX: usize> FromRequest<S> for JsonBody
 }
 
 async fn collect(body: Body, max: usize) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::new(Code::TooLarge, format!("at most {max} bytes are accepted here")).with("bound", max);
+    let too_large = || {
+        ApiError::new(
+            Code::TooLarge,
+            format!("at most {max} bytes are accepted here"),
+        )
+        .with("bound", max)
+    };
     if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
@@ -56,7 +62,8 @@ async fn collect(body: Body, max: usize) -> Result<Bytes, ApiError> {
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| bad_json(&error))?;
-    json.end().map_err(|error| ApiError::new(Code::BadJson, format!("the body is not JSON: {error}")))?;
+    json.end()
+        .map_err(|error| ApiError::new(Code::BadJson, format!("the body is not JSON: {error}")))?;
     Ok(value)
 }
 
@@ -88,7 +95,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|rejection| bad_query(&rejection))?;
+        let Query(params) =
+            Query::try_from_uri(&parts.uri).map_err(|rejection| bad_query(&rejection))?;
         Ok(Self(params))
     }
 }
@@ -96,7 +104,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 fn bad_query(rejection: &QueryRejection) -> ApiError {
     let text = rejection.body_text();
     let text = text.trim_start_matches("Failed to deserialize query string: ");
-    let code = if text.contains("unknown field") { Code::UnknownField } else { Code::BadParameter };
+    let code = if text.contains("unknown field") {
+        Code::UnknownField
+    } else {
+        Code::BadParameter
+    };
     ApiError::new(code, format!("the query: {text}"))
 }
 
@@ -109,7 +121,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let raw = segment(parts, state, "session", Code::BadSessionId).await?;
-        raw.parse().map(Self).map_err(|error| ApiError::new(Code::BadSessionId, format!("{error}")))
+        raw.parse()
+            .map(Self)
+            .map_err(|error| ApiError::new(Code::BadSessionId, format!("{error}")))
     }
 }
 
@@ -122,7 +136,12 @@ impl<S: Send + Sync> FromRequestParts<S> for CellPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let raw = segment(parts, state, "cell", Code::BadCellId).await?;
-        raw.parse().map(Self).map_err(|_| ApiError::new(Code::BadCellId, "a cell id is the UUID that submitting the cell returned"))
+        raw.parse().map(Self).map_err(|_| {
+            ApiError::new(
+                Code::BadCellId,
+                "a cell id is the UUID that submitting the cell returned",
+            )
+        })
     }
 }
 
@@ -135,7 +154,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SeqPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let raw = segment(parts, state, "seq", Code::BadParameter).await?;
-        raw.parse().map(Self).map_err(|_| ApiError::new(Code::BadParameter, "an event is named by its number"))
+        raw.parse()
+            .map(Self)
+            .map_err(|_| ApiError::new(Code::BadParameter, "an event is named by its number"))
     }
 }
 
@@ -153,11 +174,19 @@ impl<S: Send + Sync> FromRequestParts<S> for FilePath {
 }
 
 /// A segment of the path, percent-decoded, once.
-async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str, code: Code) -> Result<String, ApiError> {
+async fn segment<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+    code: Code,
+) -> Result<String, ApiError> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
         .map_err(|_| ApiError::new(code, "the path is not UTF-8"))?;
-    let value = params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    let value = params
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned());
     Ok(value.expect("the route has this segment"))
 }
 
@@ -182,7 +211,10 @@ pub(crate) fn workspace_path(raw: &str) -> Result<String, ApiError> {
     } else {
         return Ok(path.to_owned());
     };
-    Err(ApiError::new(Code::BadPath, format!("this path cannot be in the workspace: {why}")))
+    Err(ApiError::new(
+        Code::BadPath,
+        format!("this path cannot be in the workspace: {why}"),
+    ))
 }
 
 /// A switch in a query: `?wait`, `?wait=true` and `?wait=1` all turn it on.
@@ -191,7 +223,9 @@ pub(crate) fn switch<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resul
     match text.as_ref() {
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        other => Err(serde::de::Error::custom(format!("`{other}` is neither `true` nor `false`"))),
+        other => Err(serde::de::Error::custom(format!(
+            "`{other}` is neither `true` nor `false`"
+        ))),
     }
 }
 
@@ -213,8 +247,16 @@ mod tests {
             (b"{} x", Code::BadField, "missing field `by_ms`"),
             (b"{\"by_ms\": 1} x", Code::BadJson, "trailing characters"),
             (b"\xff", Code::BadJson, "line 1 column 1"),
-            (b"{\"by\": 1}", Code::UnknownField, "unknown field `by`, expected `by_ms`"),
-            (b"{\"by_ms\": -1}", Code::BadField, "`by_ms`: invalid value: integer `-1`"),
+            (
+                b"{\"by\": 1}",
+                Code::UnknownField,
+                "unknown field `by`, expected `by_ms`",
+            ),
+            (
+                b"{\"by_ms\": -1}",
+                Code::BadField,
+                "`by_ms`: invalid value: integer `-1`",
+            ),
             (b"[]", Code::BadField, ""),
         ] {
             let error = parse_json::<Body>(text).unwrap_err();
@@ -225,10 +267,30 @@ mod tests {
 
     #[test]
     fn a_path_stays_in_the_workspace() {
-        for good in ["a", "a/b.csv", "data/", "..a", "a..", "ü/日本.png", ".hidden"] {
+        for good in [
+            "a",
+            "a/b.csv",
+            "data/",
+            "..a",
+            "a..",
+            "ü/日本.png",
+            ".hidden",
+        ] {
             assert!(workspace_path(good).is_ok(), "{good}");
         }
-        for bad in ["", "/", "/etc/passwd", "..", "../a", "a/../b", "a//b", "./a", "a/.", "a\0b", &"x".repeat(256)] {
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "../a",
+            "a/../b",
+            "a//b",
+            "./a",
+            "a/.",
+            "a\0b",
+            &"x".repeat(256),
+        ] {
             assert!(workspace_path(bad).is_err(), "{bad}");
         }
     }

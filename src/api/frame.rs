@@ -21,7 +21,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) async fn record(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     // The route, not the address: that may hold a token, and names of files.
-    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("-", MatchedPath::as_str)
+        .to_owned();
     let method = request.method().clone();
     let started = Instant::now();
     let span = tracing::debug_span!("request", request.id = %id.to_str().unwrap_or_default());
@@ -36,14 +40,24 @@ pub(crate) async fn record(request: Request, next: Next) -> Response {
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     // An address may hold a token.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     // Nothing that is served here is to be run as a page; a page says so itself.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox"));
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ));
     response
 }
 
@@ -55,7 +69,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     };
     match headers.get(REQUEST_ID).filter(is_acceptable) {
         Some(id) => id.clone(),
-        None => HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a UUID is a header value"),
+        None => {
+            HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a UUID is a header value")
+        }
     }
 }
 
@@ -64,11 +80,21 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
     let allowed_origins = if allowed.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(allowed.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()))
+        AllowOrigin::list(
+            allowed
+                .iter()
+                .filter_map(|origin| HeaderValue::try_from(origin).ok()),
+        )
     };
     CorsLayer::new()
         .allow_origin(allowed_origins)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
@@ -79,7 +105,13 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
             HeaderName::from_static("last-event-id"),
             REQUEST_ID,
         ])
-        .expose_headers([header::CONTENT_RANGE, header::ETAG, header::LAST_MODIFIED, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers([
+            header::CONTENT_RANGE,
+            header::ETAG,
+            header::LAST_MODIFIED,
+            header::RETRY_AFTER,
+            REQUEST_ID,
+        ])
 }
 
 /// Answers for a handler that panicked.
@@ -98,10 +130,19 @@ struct Panicked;
 
 /// Where no route fits.
 pub(crate) async fn unknown_route(uri: Uri) -> ApiError {
-    ApiError::new(Code::UnknownRoute, format!("there is nothing at `{}`; /openapi.json lists what there is", uri.path()))
+    ApiError::new(
+        Code::UnknownRoute,
+        format!(
+            "there is nothing at `{}`; /openapi.json lists what there is",
+            uri.path()
+        ),
+    )
 }
 
 /// Where a route fits, but not the method.
 pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, format!("`{}` cannot be asked with {method}", uri.path()))
+    ApiError::new(
+        Code::MethodNotAllowed,
+        format!("`{}` cannot be asked with {method}", uri.path()),
+    )
 }

@@ -24,18 +24,34 @@ const GRACE: Duration = Duration::from_secs(5);
 /// wait in the listener.
 ///
 /// A WebSocket is not waited for: it ends by itself on the same token.
-pub async fn serve(listener: TcpListener, router: Router, connections: usize, stopping: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections: usize,
+    stopping: CancellationToken,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     // Without a timer hyper would wait for a head for ever.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).enable_connect_protocol();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .enable_connect_protocol();
     let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(connections));
     loop {
         // A permit before a connection: what is not accepted costs nothing here.
         let next = async {
-            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let permit = room
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
             (permit, accept(&listener).await)
         };
         let (permit, stream) = tokio::select! {
@@ -43,7 +59,10 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
             () = stopping.cancelled() => break,
         };
         let watcher = graceful.watcher();
-        let (builder, service) = (Arc::clone(&builder), TowerToHyperService::new(router.clone()));
+        let (builder, service) = (
+            Arc::clone(&builder),
+            TowerToHyperService::new(router.clone()),
+        );
         tokio::spawn(async move {
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             // What goes wrong here is the client's to see: it left, or spoke something else.
@@ -53,7 +72,10 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
     }
     drop(listener);
     if timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace_s = GRACE.as_secs(), "some requests did not end in time");
+        tracing::warn!(
+            grace_s = GRACE.as_secs(),
+            "some requests did not end in time"
+        );
     }
 }
 
@@ -76,7 +98,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 /// would only burn time.
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+    if !matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
         tracing::error!(error = %error, "cannot accept connections");
         sleep(Duration::from_secs(1)).await;
     }

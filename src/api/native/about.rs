@@ -36,7 +36,11 @@ pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<DoneBody>, ApiE
 /// What this server is.
 #[utoipa::path(get, path = "/version", tag = "about", security(()), responses((status = 200, description = "Name and version", body = ref("#/components/schemas/VersionBody"))))]
 pub(crate) async fn version() -> Json<VersionBody> {
-    Json(VersionBody { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), api: "v1" })
+    Json(VersionBody {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        api: "v1",
+    })
 }
 
 /// This API, as OpenAPI.
@@ -62,9 +66,14 @@ pub(crate) async fn commands_schema() -> Response {
 
 /// A page for people who open the address in a browser.
 pub(crate) async fn landing() -> Response {
-    const POLICY: HeaderValue =
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
-    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(include_str!("landing.html"))).into_response()
+    const POLICY: HeaderValue = HeaderValue::from_static(
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    );
+    (
+        [(header::CONTENT_SECURITY_POLICY, POLICY)],
+        Html(include_str!("landing.html")),
+    )
+        .into_response()
 }
 
 fn json(text: &'static str) -> Response {

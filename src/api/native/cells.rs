@@ -48,7 +48,10 @@ impl ResultParams {
             ..default
         };
         if extent.preview_bytes.max(extent.value_bytes) > default.total_bytes {
-            let text = format!("`preview_bytes` and `value_bytes` are at most {}", default.total_bytes);
+            let text = format!(
+                "`preview_bytes` and `value_bytes` are at most {}",
+                default.total_bytes
+            );
             return Err(ApiError::new(Code::BadParameter, text));
         }
         Ok(extent)
@@ -56,12 +59,19 @@ impl ResultParams {
 
     fn patience(&self) -> Result<Patience, ApiError> {
         let Some(wait_ms) = self.wait_ms else {
-            return Ok(if self.wait { Patience::Endless } else { Patience::None });
+            return Ok(if self.wait {
+                Patience::Endless
+            } else {
+                Patience::None
+            });
         };
         match Duration::from_millis(wait_ms) {
             Duration::ZERO => Ok(Patience::None),
             wait if wait <= LONGEST_WAIT => Ok(Patience::Until(Instant::now() + wait)),
-            _ => Err(ApiError::new(Code::BadParameter, format!("`wait_ms` is at most {}", LONGEST_WAIT.as_millis()))),
+            _ => Err(ApiError::new(
+                Code::BadParameter,
+                format!("`wait_ms` is at most {}", LONGEST_WAIT.as_millis()),
+            )),
         }
     }
 }
@@ -107,7 +117,16 @@ pub(crate) async fn submit(
     if !waits {
         return Ok((StatusCode::ACCEPTED, Json(SubmittedBody::from(queued))).into_response());
     }
-    let result = follow(handle.log(), queued.cell, queued.seq, None, extent, patience, &api.config.stopping).await?;
+    let result = follow(
+        handle.log(),
+        queued.cell,
+        queued.seq,
+        None,
+        extent,
+        patience,
+        &api.config.stopping,
+    )
+    .await?;
     Ok(answer(result))
 }
 
@@ -137,7 +156,17 @@ pub(crate) async fn run(
     headers: HeaderMap,
     body: JsonBody<ExecuteBody, CELL>,
 ) -> Result<Response, ApiError> {
-    submit(state, session, Params(ResultParams { wait: true, ..params }), headers, body).await
+    submit(
+        state,
+        session,
+        Params(ResultParams {
+            wait: true,
+            ..params
+        }),
+        headers,
+        body,
+    )
+    .await
 }
 
 /// A cell's state and result so far.
@@ -166,18 +195,38 @@ pub(crate) async fn get(
     let (patience, extent) = (params.patience()?, params.extent()?);
     let row = api.sessions.cell(&id, cell).await?;
     let log = api.sessions.log(&id).await?;
-    let result = follow(&log, cell, row.queued, row.finished, extent, patience, &api.config.stopping).await?;
+    let result = follow(
+        &log,
+        cell,
+        row.queued,
+        row.finished,
+        extent,
+        patience,
+        &api.config.stopping,
+    )
+    .await?;
     Ok(answer(result))
 }
 
 fn answer(result: CellResult) -> Response {
-    let status = if result.is_finished() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if result.is_finished() {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
     (status, Json(result)).into_response()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().map_err(|_| ApiError::new(Code::BadParameter, "the header `Idempotency-Key` is not plain text"))?;
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| {
+        ApiError::new(
+            Code::BadParameter,
+            "the header `Idempotency-Key` is not plain text",
+        )
+    })?;
     Ok(Some(text.to_owned()))
 }
 
@@ -190,7 +239,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         (status = 409, description = "`cell_runs`, `cell_finished`, `session_ended`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn cancel(State(api): State<Api>, SessionPath(id): SessionPath, CellPath(cell): CellPath) -> Result<StatusCode, ApiError> {
+pub(crate) async fn cancel(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    CellPath(cell): CellPath,
+) -> Result<StatusCode, ApiError> {
     api.sessions.find(&id).await?.cancel(cell).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -211,7 +264,12 @@ pub(crate) async fn extend(
     CellPath(cell): CellPath,
     JsonBody(ExtendBody { by_ms }): JsonBody<ExtendBody>,
 ) -> Result<Json<DeadlineBody>, ApiError> {
-    let deadlines = api.sessions.find(&id).await?.extend(Some(cell), Duration::from_millis(by_ms)).await?;
+    let deadlines = api
+        .sessions
+        .find(&id)
+        .await?
+        .extend(Some(cell), Duration::from_millis(by_ms))
+        .await?;
     Ok(Json(deadlines.into()))
 }
 
@@ -230,7 +288,12 @@ pub(crate) async fn extend_running(
     SessionPath(id): SessionPath,
     JsonBody(ExtendBody { by_ms }): JsonBody<ExtendBody>,
 ) -> Result<Json<DeadlineBody>, ApiError> {
-    let deadlines = api.sessions.find(&id).await?.extend(None, Duration::from_millis(by_ms)).await?;
+    let deadlines = api
+        .sessions
+        .find(&id)
+        .await?
+        .extend(None, Duration::from_millis(by_ms))
+        .await?;
     Ok(Json(deadlines.into()))
 }
 

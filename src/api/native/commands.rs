@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::wire::{
-    CommBody, CompleteBody, DeadlineBody, DoneBody, ExecuteBody, InputBody, InspectBody, InterruptedBody, IsCompleteBody, SessionBody,
-    SubmittedBody,
+    CommBody, CompleteBody, DeadlineBody, DoneBody, ExecuteBody, InputBody, InspectBody,
+    InterruptedBody, IsCompleteBody, SessionBody, SubmittedBody,
 };
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{parse_json, parse_value};
@@ -49,8 +49,20 @@ pub(crate) enum Op {
 
 /// The names of all commands, as the schema has them.
 const OPS: [&str; 14] = [
-    "execute", "extend", "interrupt", "cancel", "restart", "input", "complete", "inspect", "is_complete", "variables", "comm", "comm_info",
-    "session", "ping",
+    "execute",
+    "extend",
+    "interrupt",
+    "cancel",
+    "restart",
+    "input",
+    "complete",
+    "inspect",
+    "is_complete",
+    "variables",
+    "comm",
+    "comm_info",
+    "session",
+    "ping",
 ];
 
 /// No fields.
@@ -113,8 +125,18 @@ impl Reply {
     /// The reply to a command.
     pub(crate) fn new(reference: Option<Value>, answer: Result<Value, ApiError>) -> Self {
         match answer {
-            Ok(reply) => Self { reference, ok: true, reply: Some(reply), error: None },
-            Err(error) => Self { reference, ok: false, reply: None, error: Some(error.detail()) },
+            Ok(reply) => Self {
+                reference,
+                ok: true,
+                reply: Some(reply),
+                error: None,
+            },
+            Err(error) => Self {
+                reference,
+                ok: false,
+                reply: None,
+                error: Some(error.detail()),
+            },
         }
     }
 }
@@ -126,15 +148,33 @@ const REFERENCE: usize = 256;
 pub(crate) fn parse(text: &str) -> Message {
     let mut fields: Map<String, Value> = match parse_json(text.as_bytes()) {
         Ok(fields) => fields,
-        Err(error) => return Message { reference: None, op: Err(error) },
+        Err(error) => {
+            return Message {
+                reference: None,
+                op: Err(error),
+            };
+        }
     };
     let reference = fields.remove("ref");
     let length = |value: &Value| value.to_string().len();
-    if reference.as_ref().is_some_and(|value| !(value.is_string() || value.is_number()) || length(value) > REFERENCE) {
-        let error = ApiError::new(Code::BadField, format!("`ref` is a string or a number of at most {REFERENCE} bytes")).with("field", "ref");
-        return Message { reference: None, op: Err(error) };
+    if reference
+        .as_ref()
+        .is_some_and(|value| !(value.is_string() || value.is_number()) || length(value) > REFERENCE)
+    {
+        let error = ApiError::new(
+            Code::BadField,
+            format!("`ref` is a string or a number of at most {REFERENCE} bytes"),
+        )
+        .with("field", "ref");
+        return Message {
+            reference: None,
+            op: Err(error),
+        };
     }
-    Message { op: parse_op(fields), reference }
+    Message {
+        op: parse_op(fields),
+        reference,
+    }
 }
 
 fn parse_op(fields: Map<String, Value>) -> Result<Op, ApiError> {
@@ -142,20 +182,32 @@ fn parse_op(fields: Map<String, Value>) -> Result<Op, ApiError> {
         Some(Value::String(op)) if OPS.contains(&op.as_str()) => parse_value(Value::Object(fields)),
         Some(Value::String(op)) => {
             let op: String = op.chars().take(64).collect();
-            Err(ApiError::new(Code::UnknownOp, format!("there is no op `{op}`; there are {}", OPS.join(", "))))
+            Err(ApiError::new(
+                Code::UnknownOp,
+                format!("there is no op `{op}`; there are {}", OPS.join(", ")),
+            ))
         }
-        _ => Err(ApiError::new(Code::UnknownOp, format!("`op` is missing; it is one of {}", OPS.join(", ")))),
+        _ => Err(ApiError::new(
+            Code::UnknownOp,
+            format!("`op` is missing; it is one of {}", OPS.join(", ")),
+        )),
     }
 }
 
 /// Asks the session for it.
 pub(crate) async fn carry_out(op: Op, session: &SessionHandle) -> Result<Value, ApiError> {
     match op {
-        Op::Execute(body) => json(&SubmittedBody::from(session.execute(body.into_request(None, true)?).await?)),
-        Op::Extend(ExtendOp { cell, by_ms }) => {
-            json(&DeadlineBody::from(session.extend(cell, std::time::Duration::from_millis(by_ms)).await?))
+        Op::Execute(body) => json(&SubmittedBody::from(
+            session.execute(body.into_request(None, true)?).await?,
+        )),
+        Op::Extend(ExtendOp { cell, by_ms }) => json(&DeadlineBody::from(
+            session
+                .extend(cell, std::time::Duration::from_millis(by_ms))
+                .await?,
+        )),
+        Op::Interrupt(MaybeCell { cell }) => {
+            json(&InterruptedBody::from(session.interrupt(cell).await?))
         }
-        Op::Interrupt(MaybeCell { cell }) => json(&InterruptedBody::from(session.interrupt(cell).await?)),
         Op::Cancel(OneCell { cell }) => {
             session.cancel(cell).await?;
             json(&DoneBody {})
@@ -201,15 +253,26 @@ mod tests {
         let message = parse(r#"{"op": "execute", "ref": "a1", "code": "1+1"}"#);
         assert_eq!(message.reference, Some("a1".into()));
         assert!(matches!(message.op, Ok(Op::Execute(_))), "{message:?}");
-        assert!(matches!(parse(r#"{"op": "ping", "ref": 7}"#).op, Ok(Op::Ping(_))));
-        assert!(matches!(parse(r#"{"op": "interrupt"}"#).op, Ok(Op::Interrupt(MaybeCell { cell: None }))));
+        assert!(matches!(
+            parse(r#"{"op": "ping", "ref": 7}"#).op,
+            Ok(Op::Ping(_))
+        ));
+        assert!(matches!(
+            parse(r#"{"op": "interrupt"}"#).op,
+            Ok(Op::Interrupt(MaybeCell { cell: None }))
+        ));
     }
 
     #[test]
     fn every_op_is_known() {
         for op in OPS {
-            let error = parse(&format!(r#"{{"op": "{op}", "nonsense": 1}}"#)).op.unwrap_err();
-            assert!(matches!(error.code(), Code::UnknownField | Code::BadField), "{op}: {error:?}");
+            let error = parse(&format!(r#"{{"op": "{op}", "nonsense": 1}}"#))
+                .op
+                .unwrap_err();
+            assert!(
+                matches!(error.code(), Code::UnknownField | Code::BadField),
+                "{op}: {error:?}"
+            );
         }
     }
 
@@ -225,7 +288,10 @@ mod tests {
             (r#"{"op": "ping", "x": 1}"#, Code::UnknownField),
             (r#"{"op": "execute"}"#, Code::BadField),
             (r#"{"op": "execute", "code": 1}"#, Code::BadField),
-            (r#"{"op": "execute", "code": "", "cod": ""}"#, Code::UnknownField),
+            (
+                r#"{"op": "execute", "code": "", "cod": ""}"#,
+                Code::UnknownField,
+            ),
             (r#"{"op": "cancel", "cell": "x"}"#, Code::BadField),
             (r#"{"op": "ping", "ref": {}}"#, Code::BadField),
         ] {
@@ -236,7 +302,10 @@ mod tests {
 
     #[test]
     fn a_ref_comes_back_even_where_the_command_is_nonsense() {
-        assert_eq!(parse(r#"{"op": "explode", "ref": 3}"#).reference, Some(3.into()));
+        assert_eq!(
+            parse(r#"{"op": "explode", "ref": 3}"#).reference,
+            Some(3.into())
+        );
     }
 
     proptest::proptest! {

@@ -20,7 +20,8 @@ use crate::api::Api;
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{Params, SeqPath, SessionPath};
 use crate::model::event::Seq;
-use crate::session::log::{EventLog, Page, ReadError, StoredEvent, Subscription};
+use crate::session::StoredEvent;
+use crate::session::log::{EventLog, Page, ReadError, Subscription};
 use crate::session::view::Status;
 
 /// The most bytes of events in a page; one event may be longer.
@@ -82,10 +83,16 @@ pub(crate) async fn list(
         // This is what tells an EventSource not to come again.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let events = server_sent(log.subscribe(after)).take_until(api.config.stopping.clone().cancelled_owned());
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    let events =
+        server_sent(log.subscribe(after)).take_until(api.config.stopping.clone().cancelled_owned());
+    let mut response = Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response();
     // nginx would otherwise hold events back.
-    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.headers_mut().insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     Ok(response)
 }
 
@@ -98,9 +105,16 @@ pub(crate) async fn list(
         (status = 410, description = "`events_trimmed` (with `first_available`)", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn get(State(api): State<Api>, SessionPath(id): SessionPath, SeqPath(seq): SeqPath) -> Result<Response, ApiError> {
+pub(crate) async fn get(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    SeqPath(seq): SeqPath,
+) -> Result<Response, ApiError> {
     let log = api.sessions.log(&id).await?;
-    let unknown = || ApiError::new(Code::UnknownEvent, format!("there is no event {seq} yet")).with("head", log.head());
+    let unknown = || {
+        ApiError::new(Code::UnknownEvent, format!("there is no event {seq} yet"))
+            .with("head", log.head())
+    };
     let after = seq.checked_sub(1).ok_or_else(unknown)?;
     let page = match log.read(after, 1, PAGE_BYTES).await {
         Ok(page) => page,
@@ -111,7 +125,11 @@ pub(crate) async fn get(State(api): State<Api>, SessionPath(id): SessionPath, Se
     Ok(json(event.json))
 }
 
-async fn page(log: &Arc<EventLog>, params: &EventsParams, stopping: &CancellationToken) -> Result<Response, ApiError> {
+async fn page(
+    log: &Arc<EventLog>,
+    params: &EventsParams,
+    stopping: &CancellationToken,
+) -> Result<Response, ApiError> {
     let after = params.after.unwrap_or(0);
     let limit = params.limit.unwrap_or(1000);
     if !(1..=10_000).contains(&limit) {
@@ -119,7 +137,10 @@ async fn page(log: &Arc<EventLog>, params: &EventsParams, stopping: &Cancellatio
     }
     let wait_ms = params.wait_ms.unwrap_or(0);
     if wait_ms > 600_000 {
-        return Err(ApiError::new(Code::BadParameter, "`wait_ms` is at most 600000"));
+        return Err(ApiError::new(
+            Code::BadParameter,
+            "`wait_ms` is at most 600000",
+        ));
     }
     let mut page = log.read(after, limit, PAGE_BYTES).await?;
     if page.events.is_empty() && wait_ms > 0 {
@@ -138,7 +159,13 @@ async fn page(log: &Arc<EventLog>, params: &EventsParams, stopping: &Cancellatio
 /// A page as JSON, made of stored bytes.
 fn splice(page: &Page, after: Seq) -> Bytes {
     let last = page.events.last().map_or(after, |event| event.seq);
-    let mut body = Vec::with_capacity(page.events.iter().map(|event| event.json.len() + 1).sum::<usize>() + 128);
+    let mut body = Vec::with_capacity(
+        page.events
+            .iter()
+            .map(|event| event.json.len() + 1)
+            .sum::<usize>()
+            + 128,
+    );
     body.extend_from_slice(b"{\"events\":[");
     for (n, event) in page.events.iter().enumerate() {
         if n > 0 {
@@ -147,7 +174,9 @@ fn splice(page: &Page, after: Seq) -> Bytes {
         body.extend_from_slice(&event.json);
     }
     let (head, first, more) = (page.head, page.first, last < page.head);
-    body.extend_from_slice(format!("],\"head\":{head},\"first\":{first},\"more\":{more}}}").as_bytes());
+    body.extend_from_slice(
+        format!("],\"head\":{head},\"first\":{first},\"more\":{more}}}").as_bytes(),
+    );
     body.into()
 }
 
@@ -156,25 +185,45 @@ fn json(body: Bytes) -> Response {
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|accept| accept.contains("text/event-stream")))
+    headers.get_all(header::ACCEPT).iter().any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|accept| accept.contains("text/event-stream"))
+    })
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
-    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
     let seq = value.to_str().ok().and_then(|text| text.parse().ok());
-    seq.map(Some).ok_or_else(|| ApiError::new(Code::BadParameter, "the header `Last-Event-ID` is the number of an event"))
+    seq.map(Some).ok_or_else(|| {
+        ApiError::new(
+            Code::BadParameter,
+            "the header `Last-Event-ID` is the number of an event",
+        )
+    })
 }
 
 /// A subscription as Server-Sent Events. If the reader was slower than the trimming, the last one is of type `stream_error`.
-fn server_sent(subscription: Subscription) -> impl Stream<Item = Result<SseEvent, std::convert::Infallible>> {
+fn server_sent(
+    subscription: Subscription,
+) -> impl Stream<Item = Result<SseEvent, std::convert::Infallible>> {
     let batches = stream::unfold(Some(subscription), async |subscription| {
         let mut subscription = subscription?;
         match subscription.next().await {
-            Ok(Some(events)) => Some((events.iter().map(server_sent_event).collect(), Some(subscription))),
+            Ok(Some(events)) => Some((
+                events.iter().map(server_sent_event).collect(),
+                Some(subscription),
+            )),
             Ok(None) => None,
             Err(error) => {
-                let detail = serde_json::to_string(&ApiError::from(error).detail()).expect("our own words are JSON");
-                Some((vec![SseEvent::default().event("stream_error").data(detail)], None))
+                let detail = serde_json::to_string(&ApiError::from(error).detail())
+                    .expect("our own words are JSON");
+                Some((
+                    vec![SseEvent::default().event("stream_error").data(detail)],
+                    None,
+                ))
             }
         }
     });
@@ -190,7 +239,10 @@ fn server_sent_event(event: &StoredEvent) -> SseEvent {
     }
     let text = std::str::from_utf8(&event.json).expect("stored events are JSON");
     let name = serde_json::from_str::<Named<'_>>(text).map_or("event".into(), |named| named.event);
-    SseEvent::default().id(event.seq.to_string()).event(name).data(text)
+    SseEvent::default()
+        .id(event.seq.to_string())
+        .event(name)
+        .data(text)
 }
 
 #[cfg(test)]
@@ -199,30 +251,50 @@ mod tests {
 
     fn stored(seq: Seq) -> StoredEvent {
         let json = format!("{{\"seq\":{seq},\"at_ms\":1,\"event\":\"stream\",\"text\":\"a\\nb\"}}");
-        StoredEvent { seq, json: json.into() }
+        StoredEvent {
+            seq,
+            json: json.into(),
+        }
     }
 
     #[test]
     fn a_page_is_spliced_from_stored_bytes() {
-        let page = Page { events: vec![stored(3), stored(4)], head: 9, first: 2 };
+        let page = Page {
+            events: vec![stored(3), stored(4)],
+            head: 9,
+            first: 2,
+        };
         let body: serde_json::Value = serde_json::from_slice(&splice(&page, 2)).unwrap();
         assert_eq!(body["events"].as_array().unwrap().len(), 2);
-        assert_eq!((&body["head"], &body["first"], &body["more"]), (&9.into(), &2.into(), &true.into()));
-        let empty = Page { events: vec![], head: 9, first: 2 };
-        assert_eq!(splice(&empty, 9), "{\"events\":[],\"head\":9,\"first\":2,\"more\":false}".as_bytes());
+        assert_eq!(
+            (&body["head"], &body["first"], &body["more"]),
+            (&9.into(), &2.into(), &true.into())
+        );
+        let empty = Page {
+            events: vec![],
+            head: 9,
+            first: 2,
+        };
+        assert_eq!(
+            splice(&empty, 9),
+            "{\"events\":[],\"head\":9,\"first\":2,\"more\":false}".as_bytes()
+        );
     }
 
     #[tokio::test]
     async fn an_event_is_named_and_numbered() {
         let event = server_sent_event(&stored(3));
-        let body = Sse::new(stream::iter([Ok::<_, std::convert::Infallible>(event)])).into_response().into_body();
+        let body = Sse::new(stream::iter([Ok::<_, std::convert::Infallible>(event)]))
+            .into_response()
+            .into_body();
         let text = axum::body::to_bytes(body, 1000).await.unwrap();
         assert_eq!(text, "id: 3\nevent: stream\ndata: {\"seq\":3,\"at_ms\":1,\"event\":\"stream\",\"text\":\"a\\nb\"}\n\n".as_bytes());
     }
 
     #[test]
     fn a_stream_is_asked_for_by_its_type() {
-        let accept = |value| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
+        let accept =
+            |value| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
         assert!(wants_stream(&accept("text/event-stream")));
         assert!(!wants_stream(&accept("*/*")));
         assert!(!wants_stream(&HeaderMap::new()));

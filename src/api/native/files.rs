@@ -114,16 +114,30 @@ pub(crate) async fn download(
     }
     let entry = files.stat(path.clone()).await?;
     if is_unchanged(&headers, &entry) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, entity_tag(&entry))]).into_response());
+        return Ok((
+            StatusCode::NOT_MODIFIED,
+            [(header::ETAG, entity_tag(&entry))],
+        )
+            .into_response());
     }
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok()).filter(|_| may_resume(&headers, &entry));
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok())
+        .filter(|_| may_resume(&headers, &entry));
     match wanted(range, entry.bytes) {
         Wanted::Whole => whole(files.read(path, 0, None).await?),
         Wanted::Part { start, length } => part(&files, path, &entry, start, length).await,
         Wanted::Nothing => {
-            let text = format!("the file has {} bytes; the range lies outside of them", entry.bytes);
+            let text = format!(
+                "the file has {} bytes; the range lies outside of them",
+                entry.bytes
+            );
             let error = ApiError::new(Code::BadRange, text).with("bytes", entry.bytes);
-            Ok(([(header::CONTENT_RANGE, format!("bytes */{}", entry.bytes))], error).into_response())
+            Ok((
+                [(header::CONTENT_RANGE, format!("bytes */{}", entry.bytes))],
+                error,
+            )
+                .into_response())
         }
     }
 }
@@ -133,13 +147,29 @@ pub(crate) async fn download(
     head, path = "/v1/sessions/{session}/files/{path}", tag = "files", params(("session" = String, Path), ("path" = String, Path)),
     responses((status = 200, description = "It is there"), (status = 404, description = "It is not, or the session is not"))
 )]
-pub(crate) async fn head(State(api): State<Api>, SessionPath(id): SessionPath, FilePath(path): FilePath) -> Result<Response, ApiError> {
-    let entry = api.sessions.find(&id).await?.files().await?.stat(path).await?;
+pub(crate) async fn head(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    FilePath(path): FilePath,
+) -> Result<Response, ApiError> {
+    let entry = api
+        .sessions
+        .find(&id)
+        .await?
+        .files()
+        .await?
+        .stat(path)
+        .await?;
     if entry.kind != FileKind::File {
         return Err(ApiError::new(Code::WrongKind, "it is not a file"));
     }
     let length = [(header::CONTENT_LENGTH, entry.bytes)];
-    Ok((length.map(|(name, bytes)| (name, bytes.to_string())), file_headers(&entry), Body::empty()).into_response())
+    Ok((
+        length.map(|(name, bytes)| (name, bytes.to_string())),
+        file_headers(&entry),
+        Body::empty(),
+    )
+        .into_response())
 }
 
 /// Writes a file: it appears, or replaces the one before, when it is whole.
@@ -207,7 +237,10 @@ pub(crate) async fn make_dir(
     Params(params): Params<MakeParams>,
 ) -> Result<(StatusCode, Json<FileEntry>), ApiError> {
     if !params.mkdir {
-        return Err(ApiError::new(Code::BadParameter, "say `?mkdir` to make a directory; a file is written with PUT"));
+        return Err(ApiError::new(
+            Code::BadParameter,
+            "say `?mkdir` to make a directory; a file is written with PUT",
+        ));
     }
     let files = api.sessions.find(&id).await?.files().await?;
     Ok((StatusCode::CREATED, Json(files.make_dir(path).await?)))
@@ -223,8 +256,18 @@ pub(crate) async fn make_dir(
         (status = 409, description = "`session_ended`, `no_kernel`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn delete(State(api): State<Api>, SessionPath(id): SessionPath, FilePath(path): FilePath) -> Result<StatusCode, ApiError> {
-    api.sessions.find(&id).await?.files().await?.delete(path).await?;
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    FilePath(path): FilePath,
+) -> Result<StatusCode, ApiError> {
+    api.sessions
+        .find(&id)
+        .await?
+        .files()
+        .await?
+        .delete(path)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -237,7 +280,13 @@ fn whole(download: Download) -> Result<Response, ApiError> {
     Ok((length, file_headers(&entry), content(download, entry.bytes)).into_response())
 }
 
-async fn part(files: &Files, path: String, seen: &FileEntry, start: u64, length: u64) -> Result<Response, ApiError> {
+async fn part(
+    files: &Files,
+    path: String,
+    seen: &FileEntry,
+    start: u64,
+    length: u64,
+) -> Result<Response, ApiError> {
     let download = files.read(path.clone(), start, Some(length)).await?;
     let entry = download.entry().clone();
     if entity_tag(&entry) != entity_tag(seen) {
@@ -245,23 +294,35 @@ async fn part(files: &Files, path: String, seen: &FileEntry, start: u64, length:
         return whole(files.read(path, 0, None).await?);
     }
     let range = format!("bytes {start}-{}/{}", start + length - 1, entry.bytes);
-    let headers = [(header::CONTENT_LENGTH, length.to_string()), (header::CONTENT_RANGE, range)];
-    Ok((StatusCode::PARTIAL_CONTENT, headers, file_headers(&entry), content(download, length)).into_response())
+    let headers = [
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_RANGE, range),
+    ];
+    Ok((
+        StatusCode::PARTIAL_CONTENT,
+        headers,
+        file_headers(&entry),
+        content(download, length),
+    )
+        .into_response())
 }
 
 /// The content as a body of exactly so many bytes: a file that grows is cut, one that shrinks breaks the connection.
 fn content(download: Download, length: u64) -> Body {
-    Body::from_stream(stream::try_unfold((download, length), async |(mut download, left)| {
-        if left == 0 {
-            return Ok(None);
-        }
-        let Some(mut piece) = download.next().await? else {
-            return Ok::<_, FilesError>(None);
-        };
-        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        let left = left - piece.len() as u64;
-        Ok(Some((piece, (download, left))))
-    }))
+    Body::from_stream(stream::try_unfold(
+        (download, length),
+        async |(mut download, left)| {
+            if left == 0 {
+                return Ok(None);
+            }
+            let Some(mut piece) = download.next().await? else {
+                return Ok::<_, FilesError>(None);
+            };
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            let left = left - piece.len() as u64;
+            Ok(Some((piece, (download, left))))
+        },
+    ))
 }
 
 /// Headers that keep a browser from making a page of a file, on this server's origin.
@@ -271,48 +332,77 @@ fn file_headers(entry: &FileEntry) -> HeaderMap {
     let disposition = format!("attachment; filename*=UTF-8''{name}");
     let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(entry.modified_ms));
     let mut headers = HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-        (header::CONTENT_DISPOSITION, HeaderValue::try_from(disposition).expect("percent-encoded text is a header value")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(disposition).expect("percent-encoded text is a header value"),
+        ),
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::ETAG, entity_tag(entry)),
         // A cache may keep it, but has to ask each time.
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
     ]);
     // Years that a date cannot express come from a sandbox that sets the time of a file at will.
     if let Some(modified) = modified.filter(|_| entry.modified_ms < 253_402_300_800_000) {
         let date = httpdate::fmt_http_date(modified);
-        headers.insert(header::LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is a header value"));
+        headers.insert(
+            header::LAST_MODIFIED,
+            HeaderValue::try_from(date).expect("a date is a header value"),
+        );
     }
     headers
 }
 
 fn entity_tag(entry: &FileEntry) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{:x}-{:x}\"", entry.modified_ms, entry.bytes)).expect("hexadecimal is a header value")
+    HeaderValue::try_from(format!("\"{:x}-{:x}\"", entry.modified_ms, entry.bytes))
+        .expect("hexadecimal is a header value")
 }
 
 fn is_unchanged(headers: &HeaderMap, entry: &FileEntry) -> bool {
     let tag = entity_tag(entry);
     let tag = tag.to_str().expect("hexadecimal is text");
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag)
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    known
+        .flat_map(|value| value.split(','))
+        .any(|known| known.trim().trim_start_matches("W/") == tag)
 }
 
 /// Whether a range still fits what the client has of the file.
 fn may_resume(headers: &HeaderMap, entry: &FileEntry) -> bool {
     match headers.get(header::IF_RANGE) {
         None => true,
-        Some(value) => *value == entity_tag(entry) || file_headers(entry).get(header::LAST_MODIFIED) == Some(value),
+        Some(value) => {
+            *value == entity_tag(entry)
+                || file_headers(entry).get(header::LAST_MODIFIED) == Some(value)
+        }
     }
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
-    let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
+        return Ok(None);
+    };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length.map(Some).ok_or_else(|| ApiError::new(Code::BadParameter, "`Content-Length` is not a length"))
+    length
+        .map(Some)
+        .ok_or_else(|| ApiError::new(Code::BadParameter, "`Content-Length` is not a length"))
 }
 
 fn too_large(bound: u64) -> ApiError {
-    ApiError::new(Code::TooLarge, format!("at most {bound} bytes can be uploaded at once")).with("bound", bound)
+    ApiError::new(
+        Code::TooLarge,
+        format!("at most {bound} bytes can be uploaded at once"),
+    )
+    .with("bound", bound)
 }
 
 /// Passes an upload on, piece by piece. Whatever fails, nothing of the file stays.
@@ -326,9 +416,13 @@ async fn receive(
     let mut upload = files.write(path, length).await?;
     let mut sent = 0_u64;
     loop {
-        let piece: Option<Result<Bytes, axum::Error>> = timeout(BODY_PATIENCE, content.next())
-            .await
-            .map_err(|_| ApiError::new(Code::RequestTimeout, format!("nothing came for {} s", BODY_PATIENCE.as_secs())))?;
+        let piece: Option<Result<Bytes, axum::Error>> =
+            timeout(BODY_PATIENCE, content.next()).await.map_err(|_| {
+                ApiError::new(
+                    Code::RequestTimeout,
+                    format!("nothing came for {} s", BODY_PATIENCE.as_secs()),
+                )
+            })?;
         match piece {
             None => break,
             Some(Ok(piece)) => {
@@ -338,7 +432,12 @@ async fn receive(
                 }
                 upload.send(piece).await?;
             }
-            Some(Err(_)) => return Err(ApiError::new(Code::BadParameter, "the upload broke off; nothing of it was kept")),
+            Some(Err(_)) => {
+                return Err(ApiError::new(
+                    Code::BadParameter,
+                    "the upload broke off; nothing of it was kept",
+                ));
+            }
         }
     }
     Ok(upload.finish().await?)
@@ -365,21 +464,35 @@ mod tests {
     use super::*;
 
     fn entry(path: &str) -> FileEntry {
-        FileEntry { path: path.to_owned(), kind: FileKind::File, bytes: 255, modified_ms: 1_700_000_000_123 }
+        FileEntry {
+            path: path.to_owned(),
+            kind: FileKind::File,
+            bytes: 255,
+            modified_ms: 1_700_000_000_123,
+        }
     }
 
     #[test]
     fn a_file_is_never_a_page() {
         let headers = file_headers(&entry("out/a\"b\r\n日.html"));
         assert_eq!(headers[header::CONTENT_TYPE], "application/octet-stream");
-        assert_eq!(headers[header::CONTENT_DISPOSITION], "attachment; filename*=UTF-8''a%22b%0D%0A%E6%97%A5%2Ehtml");
+        assert_eq!(
+            headers[header::CONTENT_DISPOSITION],
+            "attachment; filename*=UTF-8''a%22b%0D%0A%E6%97%A5%2Ehtml"
+        );
         assert_eq!(headers[header::ETAG], "\"18bcfe5687b-ff\"");
-        assert_eq!(headers[header::LAST_MODIFIED], "Tue, 14 Nov 2023 22:13:20 GMT");
+        assert_eq!(
+            headers[header::LAST_MODIFIED],
+            "Tue, 14 Nov 2023 22:13:20 GMT"
+        );
     }
 
     #[test]
     fn a_time_that_makes_no_sense_is_passed_over() {
-        let headers = file_headers(&FileEntry { modified_ms: u64::MAX, ..entry("a") });
+        let headers = file_headers(&FileEntry {
+            modified_ms: u64::MAX,
+            ..entry("a")
+        });
         assert!(!headers.contains_key(header::LAST_MODIFIED));
     }
 
@@ -388,15 +501,22 @@ mod tests {
         let with = |value: &str| HeaderMap::from_iter([(header::IF_RANGE, value.parse().unwrap())]);
         assert!(may_resume(&HeaderMap::new(), &entry("a")));
         assert!(may_resume(&with("\"18bcfe5687b-ff\""), &entry("a")));
-        assert!(may_resume(&with("Tue, 14 Nov 2023 22:13:20 GMT"), &entry("a")));
+        assert!(may_resume(
+            &with("Tue, 14 Nov 2023 22:13:20 GMT"),
+            &entry("a")
+        ));
         assert!(!may_resume(&with("\"other\""), &entry("a")));
         assert!(!may_resume(&with("W/\"18bcfe5687b-ff\""), &entry("a")));
     }
 
     #[test]
     fn a_known_file_is_not_sent_again() {
-        let with = |value: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, value.parse().unwrap())]);
-        assert!(is_unchanged(&with("\"x\", W/\"18bcfe5687b-ff\""), &entry("a")));
+        let with =
+            |value: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, value.parse().unwrap())]);
+        assert!(is_unchanged(
+            &with("\"x\", W/\"18bcfe5687b-ff\""),
+            &entry("a")
+        ));
         assert!(!is_unchanged(&with("\"x\""), &entry("a")));
     }
 }

@@ -9,8 +9,8 @@ use super::result::{CellResult, Extent, Reducer};
 use crate::api::error::ApiError;
 use crate::model::event::{Envelope, Seq};
 use crate::model::id::CellId;
-use crate::session::Denied;
-use crate::session::log::{EventLog, ReadError, StoredEvent};
+use crate::session::log::{EventLog, ReadError};
+use crate::session::{Denied, StoredEvent};
 
 /// How much of the log is read at a time.
 const EVENTS: usize = 1000;
@@ -80,7 +80,12 @@ pub(crate) async fn follow(
 }
 
 /// Reads what is in the log now, and says how far that is.
-async fn read_present(log: &EventLog, reducer: &mut Reducer, mut after: Seq, finished: Option<Seq>) -> Result<Seq, ApiError> {
+async fn read_present(
+    log: &EventLog,
+    reducer: &mut Reducer,
+    mut after: Seq,
+    finished: Option<Seq>,
+) -> Result<Seq, ApiError> {
     let end = finished.unwrap_or_else(|| log.head());
     while after < end && !reducer.is_finished() {
         match log.read(after, EVENTS, BYTES).await {
@@ -101,7 +106,8 @@ async fn read_present(log: &EventLog, reducer: &mut Reducer, mut after: Seq, fin
 /// Takes in events, and says which was the last.
 fn apply(reducer: &mut Reducer, events: &[StoredEvent]) -> Result<Option<Seq>, ApiError> {
     for event in events {
-        let envelope: Envelope = serde_json::from_slice(&event.json).map_err(|error| ApiError::internal(&error))?;
+        let envelope: Envelope =
+            serde_json::from_slice(&event.json).map_err(|error| ApiError::internal(&error))?;
         reducer.apply(envelope);
     }
     Ok(events.last().map(|event| event.seq))

@@ -5,7 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::Value;
 
-use super::wire::{CommBody, CompleteBody, DoneBody, InputBody, InspectBody, IsCompleteBody, SessionBody};
+use super::wire::{
+    CommBody, CompleteBody, DoneBody, InputBody, InspectBody, IsCompleteBody, SessionBody,
+};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::extract::{JsonBody, SessionPath};
@@ -26,7 +28,10 @@ const COMM: usize = 16 * 1024 * 1024;
         (status = 409, description = "`session_ended`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn restart(State(api): State<Api>, SessionPath(id): SessionPath) -> Result<(StatusCode, Json<SessionBody>), ApiError> {
+pub(crate) async fn restart(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<(StatusCode, Json<SessionBody>), ApiError> {
     let handle = api.sessions.find(&id).await?;
     handle.restart().await?;
     Ok((StatusCode::ACCEPTED, Json(handle.view().into())))
@@ -68,7 +73,9 @@ pub(crate) async fn complete(
     JsonBody(body): JsonBody<CompleteBody, SOURCE>,
 ) -> Result<Json<Completions>, ApiError> {
     let (code, cursor) = body.into_parts();
-    Ok(Json(api.sessions.find(&id).await?.complete(code, cursor).await?))
+    Ok(Json(
+        api.sessions.find(&id).await?.complete(code, cursor).await?,
+    ))
 }
 
 /// What is known about the name at a cursor.
@@ -87,7 +94,13 @@ pub(crate) async fn inspect(
     JsonBody(body): JsonBody<InspectBody, SOURCE>,
 ) -> Result<Json<Inspection>, ApiError> {
     let (code, cursor, detail) = body.into_parts()?;
-    Ok(Json(api.sessions.find(&id).await?.inspect(code, cursor, detail).await?))
+    Ok(Json(
+        api.sessions
+            .find(&id)
+            .await?
+            .inspect(code, cursor, detail)
+            .await?,
+    ))
 }
 
 /// Whether a source is complete.
@@ -105,7 +118,9 @@ pub(crate) async fn is_complete(
     SessionPath(id): SessionPath,
     JsonBody(body): JsonBody<IsCompleteBody, SOURCE>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(api.sessions.find(&id).await?.is_complete(body.code).await?))
+    Ok(Json(
+        api.sessions.find(&id).await?.is_complete(body.code).await?,
+    ))
 }
 
 /// The variables of the user's namespace, described without running any of their code.
@@ -117,7 +132,10 @@ pub(crate) async fn is_complete(
         (status = 409, description = "`kernel_busy`, `no_kernel`, `session_ended`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn variables(State(api): State<Api>, SessionPath(id): SessionPath) -> Result<Json<Namespace>, ApiError> {
+pub(crate) async fn variables(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<Json<Namespace>, ApiError> {
     Ok(Json(api.sessions.find(&id).await?.variables().await?))
 }
 
@@ -130,7 +148,10 @@ pub(crate) async fn variables(State(api): State<Api>, SessionPath(id): SessionPa
         (status = 409, description = "`kernel_busy`, `no_kernel`, `session_ended`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn list_comms(State(api): State<Api>, SessionPath(id): SessionPath) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn list_comms(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(api.sessions.find(&id).await?.comm_info().await?))
 }
 

@@ -19,15 +19,23 @@ pub(crate) enum Wanted {
 /// Reads a `Range` header for a file of `size` bytes. What is not understood asks for the whole file, as RFC 9110 §14.2 says; so does a list of
 /// ranges, since sending the whole file answers that too.
 pub(crate) fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some((unit, spec)) = header.and_then(|header| header.split_once('=')) else { return Wanted::Whole };
+    let Some((unit, spec)) = header.and_then(|header| header.split_once('=')) else {
+        return Wanted::Whole;
+    };
     if !unit.trim().eq_ignore_ascii_case("bytes") || spec.contains(',') {
         return Wanted::Whole;
     }
-    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Whole };
+    let Some((first, last)) = spec.trim().split_once('-') else {
+        return Wanted::Whole;
+    };
     match (number(first), number(last)) {
-        (Number::None, Number::Some(suffix)) => part(size.saturating_sub(suffix), suffix.min(size), size),
+        (Number::None, Number::Some(suffix)) => {
+            part(size.saturating_sub(suffix), suffix.min(size), size)
+        }
         (Number::Some(start), Number::None) => part(start, size.saturating_sub(start), size),
-        (Number::Some(start), Number::Some(last)) if start <= last => part(start, (last - start).saturating_add(1), size),
+        (Number::Some(start), Number::Some(last)) if start <= last => {
+            part(start, (last - start).saturating_add(1), size)
+        }
         _ => Wanted::Whole,
     }
 }
@@ -36,7 +44,10 @@ fn part(start: u64, length: u64, size: u64) -> Wanted {
     if start >= size || length == 0 {
         return Wanted::Nothing;
     }
-    Wanted::Part { start, length: length.min(size - start) }
+    Wanted::Part {
+        start,
+        length: length.min(size - start),
+    }
 }
 
 enum Number {
@@ -48,7 +59,9 @@ enum Number {
 fn number(text: &str) -> Number {
     match text.trim() {
         "" => Number::None,
-        text if text.bytes().all(|byte| byte.is_ascii_digit()) => Number::Some(text.parse().unwrap_or(u64::MAX)),
+        text if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Number::Some(text.parse().unwrap_or(u64::MAX))
+        }
         _ => Number::Bad,
     }
 }

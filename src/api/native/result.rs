@@ -27,7 +27,11 @@ pub(crate) struct Extent {
 
 impl Default for Extent {
     fn default() -> Self {
-        Self { preview_bytes: 16 * 1024, value_bytes: 1024 * 1024, total_bytes: 8 * 1024 * 1024 }
+        Self {
+            preview_bytes: 16 * 1024,
+            value_bytes: 1024 * 1024,
+            total_bytes: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -231,7 +235,10 @@ impl Reducer {
 
     /// What became of the cell so far.
     pub(crate) fn finish(mut self) -> CellResult {
-        self.result.text = Texts { stdout: self.stdout.show().into(), stderr: self.stderr.show().into() };
+        self.result.text = Texts {
+            stdout: self.stdout.show().into(),
+            stderr: self.stderr.show().into(),
+        };
         self.result
     }
 
@@ -242,14 +249,29 @@ impl Reducer {
         }
         self.result.first_seq.get_or_insert(seq);
         self.result.last_seq = Some(seq);
-        if self.result.status == ResultStatus::Queued && !matches!(event, Event::CellQueued { .. } | Event::DeadlineExtended { .. }) {
+        if self.result.status == ResultStatus::Queued
+            && !matches!(
+                event,
+                Event::CellQueued { .. } | Event::DeadlineExtended { .. }
+            )
+        {
             // It has begun, if only in an event that was trimmed.
             self.result.status = ResultStatus::Running;
         }
         match event {
             Event::Stream { name, text, .. } => self.write(name, &text),
-            Event::DisplayData { data, metadata, display_id, .. } => self.show(seq, data, metadata, display_id),
-            Event::UpdateDisplayData { data, metadata, display_id, .. } => self.update(seq, data, metadata, display_id),
+            Event::DisplayData {
+                data,
+                metadata,
+                display_id,
+                ..
+            } => self.show(seq, data, metadata, display_id),
+            Event::UpdateDisplayData {
+                data,
+                metadata,
+                display_id,
+                ..
+            } => self.update(seq, data, metadata, display_id),
             Event::ExecuteResult { data, metadata, .. } => {
                 self.clear_if_pending();
                 self.result.result = Some(self.bundle(seq, data, metadata, None));
@@ -268,24 +290,49 @@ impl Reducer {
     fn progress(&mut self, event: Event) {
         let result = &mut self.result;
         match event {
-            Event::CellStarted { execution_count, deadline_at_ms, ceiling_at_ms, .. } => {
+            Event::CellStarted {
+                execution_count,
+                deadline_at_ms,
+                ceiling_at_ms,
+                ..
+            } => {
                 result.status = ResultStatus::Running;
                 result.execution_count = execution_count;
                 result.deadline_at_ms = Some(deadline_at_ms);
                 result.ceiling_at_ms = Some(ceiling_at_ms);
             }
-            Event::InputRequested { request, prompt, password, deadline_at_ms, .. } => {
-                result.input = Some(OpenInput { request, prompt, password, deadline_at_ms });
+            Event::InputRequested {
+                request,
+                prompt,
+                password,
+                deadline_at_ms,
+                ..
+            } => {
+                result.input = Some(OpenInput {
+                    request,
+                    prompt,
+                    password,
+                    deadline_at_ms,
+                });
             }
             Event::InputClosed { deadline_at_ms, .. } => {
                 result.input = None;
                 result.deadline_at_ms = Some(deadline_at_ms);
             }
             // A waiting cell can be extended too; it has no instant to stop at yet.
-            Event::DeadlineExtended { deadline_at_ms, .. } if result.status == ResultStatus::Running => {
-                result.deadline_at_ms = Some(deadline_at_ms);
+            Event::DeadlineExtended { deadline_at_ms, .. } => {
+                result.deadline_at_ms = deadline_at_ms;
             }
-            Event::CellFinished { status, cause, state, execution_count, usage, variables, user_expressions, .. } => {
+            Event::CellFinished {
+                status,
+                cause,
+                state,
+                execution_count,
+                usage,
+                variables,
+                user_expressions,
+                ..
+            } => {
                 result.status = status.into();
                 result.execution_count = execution_count.or(result.execution_count);
                 (result.cause, result.state, result.usage) = (cause, Some(state), usage);
@@ -318,13 +365,24 @@ impl Reducer {
         for place in &places {
             // Each copy takes its own room.
             self.room += size(&self.result.displays[*place]);
-            let bundle = self.bundle(seq, data.clone(), metadata.clone(), Some(display_id.clone()));
+            let bundle = self.bundle(
+                seq,
+                data.clone(),
+                metadata.clone(),
+                Some(display_id.clone()),
+            );
             let shown = &mut self.result.displays[*place];
-            *shown = ShownBundle { update: shown.update, ..bundle };
+            *shown = ShownBundle {
+                update: shown.update,
+                ..bundle
+            };
         }
         if places.is_empty() {
             let bundle = self.bundle(seq, data, metadata, Some(display_id));
-            self.push(ShownBundle { update: true, ..bundle });
+            self.push(ShownBundle {
+                update: true,
+                ..bundle
+            });
         }
     }
 
@@ -355,15 +413,31 @@ impl Reducer {
     }
 
     /// A mime bundle without the values that are too long.
-    fn bundle(&mut self, seq: Seq, data: MimeBundle, metadata: Metadata, display_id: Option<String>) -> ShownBundle {
-        let mut bundle = ShownBundle { seq, display_id, update: false, data: MimeBundle::new(), metadata, elided: BTreeMap::new() };
+    fn bundle(
+        &mut self,
+        seq: Seq,
+        data: MimeBundle,
+        metadata: Metadata,
+        display_id: Option<String>,
+    ) -> ShownBundle {
+        let mut bundle = ShownBundle {
+            seq,
+            display_id,
+            update: false,
+            data: MimeBundle::new(),
+            metadata,
+            elided: BTreeMap::new(),
+        };
         for (mime, value) in data {
             let bytes = value_size(&value);
             if mime == "text/plain"
                 && let Value::String(text) = &value
                 && bytes > self.extent.preview_bytes
             {
-                bundle.data.insert(mime.clone(), plain(text, self.extent.preview_bytes).preview.into());
+                bundle.data.insert(
+                    mime.clone(),
+                    plain(text, self.extent.preview_bytes).preview.into(),
+                );
                 bundle.elided.insert(mime, bytes as u64);
             } else if bytes > self.extent.value_bytes.min(self.room) {
                 bundle.elided.insert(mime, bytes as u64);
@@ -383,7 +457,11 @@ impl Reducer {
             evalue: plain(&error.evalue, keep).preview,
             traceback: plain(&coloured, keep).preview,
             // A colour cut in half is worse than none.
-            traceback_ansi: if coloured.len() <= 2 * keep { coloured } else { plain(&coloured, keep).preview },
+            traceback_ansi: if coloured.len() <= 2 * keep {
+                coloured
+            } else {
+                plain(&coloured, keep).preview
+            },
         }
     }
 }
@@ -399,8 +477,20 @@ impl From<CellStatus> for ResultStatus {
 }
 
 impl From<Shown> for Text {
-    fn from(Shown { preview, lines, bytes, truncated }: Shown) -> Self {
-        Self { preview, bytes, lines, truncated }
+    fn from(
+        Shown {
+            preview,
+            lines,
+            bytes,
+            truncated,
+        }: Shown,
+    ) -> Self {
+        Self {
+            preview,
+            bytes,
+            lines,
+            truncated,
+        }
     }
 }
 
@@ -413,11 +503,17 @@ fn value_size(value: &Value) -> usize {
 }
 
 fn size(bundle: &ShownBundle) -> usize {
-    let kept = bundle.data.iter().filter(|(mime, _)| !bundle.elided.contains_key(*mime));
+    let kept = bundle
+        .data
+        .iter()
+        .filter(|(mime, _)| !bundle.elided.contains_key(*mime));
     kept.map(|(_, value)| value_size(value)).sum()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -38,16 +38,47 @@ pub(crate) fn commands() -> Value {
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Evercell", description = "A notebook-style kernel session server. The reference with examples is docs/api.md."),
-    paths(
-        sessions::open, sessions::get, sessions::list, sessions::delete,
-        cells::submit, cells::run, cells::get, cells::cancel, cells::extend, cells::extend_running, cells::interrupt, cells::interrupt_running,
-        kernel::restart, kernel::answer_input, kernel::complete, kernel::inspect, kernel::is_complete, kernel::variables,
-        kernel::list_comms, kernel::send_comm,
-        events::list, events::get, ws::connect,
-        files::list, files::download, files::head, files::upload, files::make_dir, files::delete,
-        about::health, about::ready, about::version, about::openapi, about::events_schema, about::commands_schema,
+    info(
+        title = "Evercell",
+        description = "A notebook-style kernel session server. The reference with examples is docs/api.md."
     ),
+    paths(
+        sessions::open,
+        sessions::get,
+        sessions::list,
+        sessions::delete,
+        cells::submit,
+        cells::run,
+        cells::get,
+        cells::cancel,
+        cells::extend,
+        cells::extend_running,
+        cells::interrupt,
+        cells::interrupt_running,
+        kernel::restart,
+        kernel::answer_input,
+        kernel::complete,
+        kernel::inspect,
+        kernel::is_complete,
+        kernel::variables,
+        kernel::list_comms,
+        kernel::send_comm,
+        events::list,
+        events::get,
+        ws::connect,
+        files::list,
+        files::download,
+        files::head,
+        files::upload,
+        files::make_dir,
+        files::delete,
+        about::health,
+        about::ready,
+        about::version,
+        about::openapi,
+        about::events_schema,
+        about::commands_schema,
+    )
 )]
 struct Routes;
 
@@ -68,13 +99,45 @@ struct EventPage {
 /// The routes and their bodies.
 pub(crate) fn openapi() -> Value {
     let mut document = serde_json::to_value(Routes::openapi()).expect("our own words are JSON");
-    let mut generator = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
-    generator.subschema_for::<(SettingsRequest, wire::SessionBody, wire::SessionList, wire::ExecuteBody, wire::SubmittedBody)>();
-    generator.subschema_for::<(CellResult, wire::ExtendBody, wire::DeadlineBody, wire::InterruptedBody, wire::InputBody)>();
-    generator.subschema_for::<(wire::CompleteBody, Completions, wire::InspectBody, Inspection, wire::IsCompleteBody, Namespace)>();
-    generator.subschema_for::<(wire::CommBody, Envelope, EventPage, wire::FileList, wire::VersionBody, wire::DoneBody, ErrorBody)>();
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
+    generator.subschema_for::<(
+        SettingsRequest,
+        wire::SessionBody,
+        wire::SessionList,
+        wire::ExecuteBody,
+        wire::SubmittedBody,
+    )>();
+    generator.subschema_for::<(
+        CellResult,
+        wire::ExtendBody,
+        wire::DeadlineBody,
+        wire::InterruptedBody,
+        wire::InputBody,
+    )>();
+    generator.subschema_for::<(
+        wire::CompleteBody,
+        Completions,
+        wire::InspectBody,
+        Inspection,
+        wire::IsCompleteBody,
+        Namespace,
+    )>();
+    generator.subschema_for::<(
+        wire::CommBody,
+        Envelope,
+        EventPage,
+        wire::FileList,
+        wire::VersionBody,
+        wire::DoneBody,
+        ErrorBody,
+    )>();
     let mut schemas = generator.take_definitions(true);
-    if let Some(code) = schemas.get_mut("ErrorDetail").and_then(|detail| detail.pointer_mut("/properties/code")) {
+    if let Some(code) = schemas
+        .get_mut("ErrorDetail")
+        .and_then(|detail| detail.pointer_mut("/properties/code"))
+    {
         *code = json!({"type": "string", "enum": Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>()});
     }
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();

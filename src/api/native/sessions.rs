@@ -38,8 +38,18 @@ pub(crate) async fn open(
 ) -> Result<(StatusCode, Json<SessionBody>), ApiError> {
     let (handle, opened) = api.sessions.open(id, &wish).await?;
     let opened = OpenedBody::from(opened);
-    let status = if opened == OpenedBody::Created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(SessionBody { opened: Some(opened), ..handle.view().into() })))
+    let status = if opened == OpenedBody::Created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((
+        status,
+        Json(SessionBody {
+            opened: Some(opened),
+            ..handle.view().into()
+        }),
+    ))
 }
 
 /// What a session is doing, also one that has ended.
@@ -50,7 +60,10 @@ pub(crate) async fn open(
         (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn get(State(api): State<Api>, SessionPath(id): SessionPath) -> Result<Json<SessionBody>, ApiError> {
+pub(crate) async fn get(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<Json<SessionBody>, ApiError> {
     Ok(Json(api.sessions.view(&id).await?.into()))
 }
 
@@ -73,7 +86,10 @@ pub(crate) struct ListParams {
         (status = 400, description = "`bad_parameter`, `unknown_field`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn list(State(api): State<Api>, Params(params): Params<ListParams>) -> Result<Json<SessionList>, ApiError> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<SessionList>, ApiError> {
     let limit = params.limit.unwrap_or(100);
     if !(1..=1000).contains(&limit) {
         return Err(ApiError::new(Code::BadParameter, "`limit` is 1 to 1000"));
@@ -81,7 +97,10 @@ pub(crate) async fn list(State(api): State<Api>, Params(params): Params<ListPara
     let mut views = api.sessions.list(params.after, limit + 1).await?;
     let more = views.len() > limit;
     views.truncate(limit);
-    Ok(Json(SessionList { sessions: views.into_iter().map(Into::into).collect(), more }))
+    Ok(Json(SessionList {
+        sessions: views.into_iter().map(Into::into).collect(),
+        more,
+    }))
 }
 
 /// Ends a session and removes all that is left of it: kernel, files and log.
@@ -92,7 +111,10 @@ pub(crate) async fn list(State(api): State<Api>, Params(params): Params<ListPara
         (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
-pub(crate) async fn delete(State(api): State<Api>, SessionPath(id): SessionPath) -> Result<StatusCode, ApiError> {
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<StatusCode, ApiError> {
     api.sessions.delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

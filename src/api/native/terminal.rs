@@ -22,7 +22,9 @@ pub(crate) struct Terminal {
 
 impl std::fmt::Debug for Terminal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Terminal").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Terminal")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -42,7 +44,11 @@ pub(crate) struct Shown {
 impl Terminal {
     /// An empty one, of which at most about `keep` bytes will be shown.
     pub(crate) fn new(keep: usize) -> Self {
-        Self { parser: Parser::new(), screen: Screen::new(keep), bytes: 0 }
+        Self {
+            parser: Parser::new(),
+            screen: Screen::new(keep),
+            bytes: 0,
+        }
     }
 
     /// Writes to it.
@@ -82,7 +88,12 @@ struct Screen {
 
 impl Screen {
     fn new(keep: usize) -> Self {
-        Self { lines: VecDeque::from([Vec::new()]), row: 0, column: 0, kept: Kept::new(keep) }
+        Self {
+            lines: VecDeque::from([Vec::new()]),
+            row: 0,
+            column: 0,
+            kept: Kept::new(keep),
+        }
     }
 
     fn line(&mut self) -> &mut Vec<char> {
@@ -174,7 +185,11 @@ impl Perform for Screen {
         if ignore || !intermediates.is_empty() {
             return;
         }
-        let first = params.iter().next().and_then(|param| param.first().copied()).map_or(0, usize::from);
+        let first = params
+            .iter()
+            .next()
+            .and_then(|param| param.first().copied())
+            .map_or(0, usize::from);
         let count = first.max(1);
         let last = self.lines.len() - 1;
         match action {
@@ -275,10 +290,16 @@ impl Kept {
                 preview.push('\n');
             }
             let (bytes, lines) = (self.dropped_bytes, self.dropped_lines);
-            writeln!(preview, "[… {bytes} bytes, {lines} lines left out …]").expect("a string takes all");
+            writeln!(preview, "[… {bytes} bytes, {lines} lines left out …]")
+                .expect("a string takes all");
         }
         preview.extend(self.tail);
-        Shown { preview, lines: self.lines + u64::from(self.open_line), bytes: 0, truncated }
+        Shown {
+            preview,
+            lines: self.lines + u64::from(self.open_line),
+            bytes: 0,
+            truncated,
+        }
     }
 }
 
@@ -333,8 +354,14 @@ mod tests {
     fn a_long_text_shows_its_head_and_tail_and_how_much_lies_between() {
         let text: String = (0..1000).map(|n| format!("line {n}\n")).collect();
         let shown = plain(&text, 60);
-        assert_eq!(shown.preview, "line 0\nline 1\nline 2\nline 3\n[… 8835 bytes, 993 lines left out …]\ne 997\nline 998\nline 999\n");
-        assert_eq!((shown.lines, shown.bytes, shown.truncated), (1000, 8890, true));
+        assert_eq!(
+            shown.preview,
+            "line 0\nline 1\nline 2\nline 3\n[… 8835 bytes, 993 lines left out …]\ne 997\nline 998\nline 999\n"
+        );
+        assert_eq!(
+            (shown.lines, shown.bytes, shown.truncated),
+            (1000, 8890, true)
+        );
     }
 
     #[test]
@@ -349,7 +376,10 @@ mod tests {
     fn nothing_is_left_out_of_a_short_text() {
         assert_eq!(plain("", 100), Shown::default());
         let shown = plain("a\nb", 100);
-        assert_eq!((shown.preview.as_str(), shown.lines, shown.truncated), ("a\nb", 2, false));
+        assert_eq!(
+            (shown.preview.as_str(), shown.lines, shown.truncated),
+            ("a\nb", 2, false)
+        );
     }
 
     proptest! {

@@ -13,7 +13,9 @@ use crate::model::id::{CellId, SessionId};
 use crate::model::limits::{Limits, Timeouts};
 use crate::model::output::Metadata;
 use crate::session::view::{InputView, RunningView, SessionView, Status};
-use crate::session::{CellRequest, Deadlines, FileEntry, InputAnswer, Interruption, Opened, Queued};
+use crate::session::{
+    CellRequest, Deadlines, FileEntry, InputAnswer, Interruption, Opened, Queued,
+};
 
 /// A session at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -129,11 +131,19 @@ fn yes() -> bool {
 
 impl ExecuteBody {
     /// The request to the session; `key` is one that was given beside the body, `stdin` whether somebody can answer.
-    pub(crate) fn into_request(self, key: Option<String>, stdin: bool) -> Result<CellRequest, ApiError> {
+    pub(crate) fn into_request(
+        self,
+        key: Option<String>,
+        stdin: bool,
+    ) -> Result<CellRequest, ApiError> {
         if let (Some(header), Some(body)) = (&key, &self.key)
             && header != body
         {
-            return Err(ApiError::new(Code::BadField, "`key` and the header `Idempotency-Key` differ").with("field", "key"));
+            return Err(ApiError::new(
+                Code::BadField,
+                "`key` and the header `Idempotency-Key` differ",
+            )
+            .with("field", "key"));
         }
         Ok(CellRequest {
             code: self.code,
@@ -214,9 +224,19 @@ pub(crate) struct InputBody {
 impl TryFrom<InputBody> for InputAnswer {
     type Error = ApiError;
 
-    fn try_from(InputBody { request, value, eof }: InputBody) -> Result<Self, ApiError> {
+    fn try_from(
+        InputBody {
+            request,
+            value,
+            eof,
+        }: InputBody,
+    ) -> Result<Self, ApiError> {
         if value.is_some() == eof {
-            return Err(ApiError::new(Code::BadField, "an answer has either `value` or `\"eof\": true`").with("field", "value"));
+            return Err(ApiError::new(
+                Code::BadField,
+                "an answer has either `value` or `\"eof\": true`",
+            )
+            .with("field", "value"));
         }
         Ok(Self { request, value })
     }
@@ -235,7 +255,9 @@ pub(crate) struct CompleteBody {
 impl CompleteBody {
     /// The source and the cursor.
     pub(crate) fn into_parts(self) -> (String, u64) {
-        let cursor = self.cursor.unwrap_or_else(|| self.code.chars().count() as u64);
+        let cursor = self
+            .cursor
+            .unwrap_or_else(|| self.code.chars().count() as u64);
         (self.code, cursor)
     }
 }
@@ -260,7 +282,11 @@ impl InspectBody {
         if self.detail > 1 {
             return Err(ApiError::new(Code::BadField, "`detail` is 0 or 1").with("field", "detail"));
         }
-        let (code, cursor) = CompleteBody { code: self.code, cursor: self.cursor }.into_parts();
+        let (code, cursor) = CompleteBody {
+            code: self.code,
+            cursor: self.cursor,
+        }
+        .into_parts();
         Ok((code, cursor, self.detail))
     }
 }
@@ -384,15 +410,48 @@ impl From<RunningView> for RunningBody {
 }
 
 impl From<InputView> for super::result::OpenInput {
-    fn from(InputView { request, prompt, password, deadline_at_ms }: InputView) -> Self {
-        Self { request, prompt, password, deadline_at_ms }
+    fn from(
+        InputView {
+            request,
+            prompt,
+            password,
+            deadline_at_ms,
+        }: InputView,
+    ) -> Self {
+        Self {
+            request,
+            prompt,
+            password,
+            deadline_at_ms,
+        }
     }
 }
 
 impl From<Queued> for SubmittedBody {
-    fn from(Queued { cell, seq, position, deadlines, duplicate }: Queued) -> Self {
-        let DeadlineBody { limit_ms, ceiling_ms, deadline_at_ms, .. } = deadlines.into();
-        Self { cell, seq, position, limit_ms, ceiling_ms, deadline_at_ms, duplicate }
+    fn from(
+        Queued {
+            cell,
+            seq,
+            position,
+            deadlines,
+            duplicate,
+        }: Queued,
+    ) -> Self {
+        let DeadlineBody {
+            limit_ms,
+            ceiling_ms,
+            deadline_at_ms,
+            ..
+        } = deadlines.into();
+        Self {
+            cell,
+            seq,
+            position,
+            limit_ms,
+            ceiling_ms,
+            deadline_at_ms,
+            duplicate,
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub(crate) async fn connect(
     Params(params): Params<WsParams>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|rejection| ApiError::new(Code::BadUpgrade, rejection.body_text()))?;
+    let upgrade =
+        upgrade.map_err(|rejection| ApiError::new(Code::BadUpgrade, rejection.body_text()))?;
     let log = api.sessions.log(&id).await?;
     // The log of a session that has ended can still be read.
     let session = match api.sessions.find(&id).await {
@@ -64,7 +65,11 @@ pub(crate) async fn connect(
         Err(SessionError::Denied(Denied::Ended)) => None,
         Err(error) => return Err(error.into()),
     };
-    let upgrade = upgrade.protocols([SUBPROTOCOL]).max_message_size(MESSAGE).max_frame_size(MESSAGE).read_buffer_size(READ_BUFFER);
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(MESSAGE)
+        .max_frame_size(MESSAGE)
+        .read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| {
         let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
         let events = LogEvents(log.subscribe(params.after));

@@ -79,7 +79,12 @@ pub(crate) trait Events {
 
 /// Serves one client until either side has enough, and says why it ended. `carry_out` is called in the order of the messages; what it sends
 /// before it first waits is sent in that order.
-pub(crate) async fn serve<Socket, E, C, Answer>(socket: Socket, events: E, carry_out: C, stopping: &CancellationToken) -> End
+pub(crate) async fn serve<Socket, E, C, Answer>(
+    socket: Socket,
+    events: E,
+    carry_out: C,
+    stopping: &CancellationToken,
+) -> End
 where
     Socket: Stream<Item = Result<Message, ReadFailure>> + Sink<Message> + Send,
     E: Events,
@@ -106,7 +111,12 @@ where
 }
 
 /// Carries out what the client says.
-async fn read<S, C, Answer>(stream: S, carry_out: &C, replies: mpsc::Sender<Reply>, heard: &Heard) -> End
+async fn read<S, C, Answer>(
+    stream: S,
+    carry_out: &C,
+    replies: mpsc::Sender<Reply>,
+    heard: &Heard,
+) -> End
 where
     S: Stream<Item = Result<Message, ReadFailure>>,
     C: Fn(Op) -> Answer,
@@ -157,18 +167,28 @@ fn understand(message: Option<Result<Message, ReadFailure>>) -> ControlFlow<End,
             ControlFlow::Continue(Some((message.reference, message.op)))
         }
         Some(Ok(Message::Binary(_))) => {
-            let error = ApiError::new(Code::BinaryMessage, "messages are JSON text; files go over /v1/sessions/{session}/files");
+            let error = ApiError::new(
+                Code::BinaryMessage,
+                "messages are JSON text; files go over /v1/sessions/{session}/files",
+            );
             ControlFlow::Continue(Some((None, Err(error))))
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => ControlFlow::Continue(None),
         Some(Err(ReadFailure::BadText)) => ControlFlow::Break(End::BadText),
         Some(Err(ReadFailure::TooLarge)) => ControlFlow::Break(End::TooLarge),
-        Some(Ok(Message::Close(_)) | Err(ReadFailure::Broken)) | None => ControlFlow::Break(End::ClientLeft),
+        Some(Ok(Message::Close(_)) | Err(ReadFailure::Broken)) | None => {
+            ControlFlow::Break(End::ClientLeft)
+        }
     }
 }
 
 /// Sends replies, pings and events, in this order of importance.
-async fn write<S, E>(sink: &mut S, mut events: E, mut outbox: mpsc::Receiver<Reply>, heard: &Heard) -> End
+async fn write<S, E>(
+    sink: &mut S,
+    mut events: E,
+    mut outbox: mpsc::Receiver<Reply>,
+    heard: &Heard,
+) -> End
 where
     S: Sink<Message> + Unpin + Send,
     E: Events,
@@ -188,7 +208,11 @@ where
         };
         let began = Instant::now();
         // Within a batch nothing is flushed: the sink does so by itself when it has enough.
-        let sent = if batch.is_empty() { sink.send(message).await } else { sink.feed(message).await };
+        let sent = if batch.is_empty() {
+            sink.send(message).await
+        } else {
+            sink.feed(message).await
+        };
         if sent.is_err() {
             return End::ClientLeft;
         }
@@ -204,10 +228,15 @@ where
 }
 
 /// The next event, from the batch or else from the log. Nothing is lost when this is not waited for to the end.
-async fn next_event<E: Events>(batch: &mut VecDeque<Bytes>, events: &mut E) -> Result<Message, End> {
+async fn next_event<E: Events>(
+    batch: &mut VecDeque<Bytes>,
+    events: &mut E,
+) -> Result<Message, End> {
     loop {
         if let Some(event) = batch.pop_front() {
-            return Ok(Message::Text(Utf8Bytes::try_from(event).expect("stored events are JSON")));
+            return Ok(Message::Text(
+                Utf8Bytes::try_from(event).expect("stored events are JSON"),
+            ));
         }
         match events.next().await {
             Ok(Some(next)) => batch.extend(next),
@@ -218,7 +247,11 @@ async fn next_event<E: Events>(batch: &mut VecDeque<Bytes>, events: &mut E) -> R
 }
 
 fn text(value: &impl Serialize) -> Message {
-    Message::Text(serde_json::to_string(value).expect("our own words are JSON").into())
+    Message::Text(
+        serde_json::to_string(value)
+            .expect("our own words are JSON")
+            .into(),
+    )
 }
 
 /// Says why the connection ends, as far as the client still listens.
@@ -229,13 +262,20 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End) {
             return;
         }
         End::SessionEnded => (1000, "the session has ended".to_owned()),
-        End::Stopping => (1001, "the server is stopping; come back with the last seq".to_owned()),
+        End::Stopping => (
+            1001,
+            "the server is stopping; come back with the last seq".to_owned(),
+        ),
         End::BadText => (1007, "messages are UTF-8".to_owned()),
         End::TooLarge => (1009, "the message is too long".to_owned()),
         End::Silent => (4408, "nothing was heard for a minute".to_owned()),
         End::LogError(error) => {
             // The reason of a close frame is too short for the facts.
-            let _ = sink.feed(text(&ErrorBody { error: error.detail() })).await;
+            let _ = sink
+                .feed(text(&ErrorBody {
+                    error: error.detail(),
+                }))
+                .await;
             let code = match error.code() {
                 Code::EventsTrimmed => 4410,
                 Code::CursorAhead => 4409,
@@ -244,7 +284,12 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End) {
             (code, error.code().as_str().to_owned())
         }
     };
-    let _ = sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+    let _ = sink
+        .send(Message::Close(Some(CloseFrame {
+            code,
+            reason: reason.into(),
+        })))
+        .await;
     let _ = sink.close().await;
 }
 
