@@ -9,6 +9,7 @@
 //! 5. Nothing above knows how the thing below is made, and nothing below knows who asked.
 
 pub mod agent;
+pub mod api;
 pub mod kernel;
 pub mod model;
 pub mod protocol;
