@@ -42,7 +42,7 @@ trap 'rm -rf "$scratch"' EXIT
 chown "$user:$user" "$scratch"
 
 as_user() {
-    setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs \
+    setpriv --reuid "$user" --regid "$user" --clear-groups \
         env HOME="$scratch" TMPDIR="$scratch" "$@"
 }
 
