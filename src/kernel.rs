@@ -5,6 +5,7 @@
 mod connection;
 pub mod files;
 mod launch;
+mod parts;
 mod pool;
 
 pub use connection::{Kernel, KernelEvent, KernelEvents, Occurrence};

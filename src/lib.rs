@@ -11,6 +11,9 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod kernel;
 pub mod model;
 pub mod protocol;
 pub mod sandbox;
+pub mod session;
+pub mod store;

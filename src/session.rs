@@ -12,6 +12,7 @@
 //! Front ends use [`Sessions`], [`SessionHandle`] and the log's readers, and nothing else. No front end decides what a session allows.
 
 mod actor;
+mod clock;
 pub mod command;
 mod deadline;
 mod handle;

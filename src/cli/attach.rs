@@ -42,13 +42,15 @@ async fn follow(flags: Flags) -> Result<ExitCode> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut screen = Screen::of_process(Detail::Everything, &flags.session, &flags.figures);
     let server = Server::new(&flags.server)?;
-    let mut link = Link::open(server, flags.session, flags.after).await?;
+    let mut link = Link::open(server.clone(), flags.session.clone(), flags.after).await?;
     loop {
         tokio::select! {
             incoming = link.next() => match incoming {
                 Incoming::Event(envelope) => {
                     screen.event(&envelope)?;
-                    if matches!(envelope.event, Event::SessionEnded { .. }) && link.is_at_end().await {
+                    // It may have been opened again since.
+                    let ended = matches!(envelope.event, Event::SessionEnded { .. });
+                    if ended && server.head(&flags.session).await.ok() <= Some(envelope.seq) {
                         return Ok(ExitCode::SUCCESS);
                     }
                 }

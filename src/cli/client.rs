@@ -117,6 +117,12 @@ impl Server {
         self.request(Method::PUT, &path, Some(Value::Object(serde_json::Map::new()))).await
     }
 
+    /// The last position of a session's log.
+    pub(super) async fn head(&self, session: &SessionId) -> Result<Seq> {
+        let found = self.request(Method::GET, &format!("/v1/sessions/{session}"), None).await?;
+        number(&found, "head")
+    }
+
     /// Makes a request and returns the JSON of its answer.
     pub(super) async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let mut request = Request::builder()
@@ -133,7 +139,7 @@ impl Server {
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| anyhow!(error)).context("the server's answer broke off")?;
-            Ok((status, body.to_bytes()))
+            anyhow::Ok((status, body.to_bytes()))
         };
         let (status, body) = timeout(REQUEST_LIMIT, answer).await.map_err(|_elapsed| {
             anyhow!("`{}` did not answer within {} s", self.url(), REQUEST_LIMIT.as_secs())
@@ -228,7 +234,7 @@ fn token_of_this_machine(flags: &DataFlags) -> Option<Token> {
     })
 }
 
-/// The text at a path of field names; what is missing or no text is an error of the server's.
+/// The number in a field; that there is none is an error of the server's.
 pub(super) fn number(value: &Value, field: &str) -> Result<u64> {
     match value[field].as_u64() {
         Some(number) => Ok(number),

@@ -47,8 +47,16 @@ impl Files {
     ///
     /// # Errors
     /// Refused, or the sandbox is gone.
-    pub async fn list(&self, path: String, after: Option<String>, limit: u32) -> Result<(Vec<FileEntry>, bool), FilesError> {
-        match self.simple(FileRequest::List { path, after, limit }).await? {
+    pub async fn list(
+        &self,
+        path: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<(Vec<FileEntry>, bool), FilesError> {
+        match self
+            .simple(FileRequest::List { path, after, limit })
+            .await?
+        {
             FileAnswer::Entries { entries, more } => Ok((entries, more)),
             other => Err(unexpected(&other)),
         }
@@ -85,8 +93,19 @@ impl Files {
     ///
     /// # Errors
     /// Refused, or the sandbox is gone.
-    pub async fn read(&self, path: String, offset: u64, length: Option<u64>) -> Result<Download, FilesError> {
-        let mut connection = self.open(FileRequest::Read { path, offset, length }).await?;
+    pub async fn read(
+        &self,
+        path: String,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Download, FilesError> {
+        let mut connection = self
+            .open(FileRequest::Read {
+                path,
+                offset,
+                length,
+            })
+            .await?;
         let entry = entry(connection.answer().await?)?;
         Ok(Download { entry, connection })
     }
@@ -105,9 +124,19 @@ impl Files {
     }
 
     async fn open(&self, request: FileRequest) -> Result<Connection, FilesError> {
-        let stream = self.sandbox.connect().await.map_err(|source| FilesError::Lost(KernelError::Sandbox(source)))?;
-        let mut connection = Connection { frames: Framed::new(stream, FrameCodec) };
-        let hello = Hello { generation: GENERATION, purpose: Purpose::Files, resume_after: 0 };
+        let stream = self
+            .sandbox
+            .connect()
+            .await
+            .map_err(|source| FilesError::Lost(KernelError::Sandbox(source)))?;
+        let mut connection = Connection {
+            frames: Framed::new(stream, FrameCodec),
+        };
+        let hello = Hello {
+            generation: GENERATION,
+            purpose: Purpose::Files,
+            resume_after: 0,
+        };
         connection.send(Kind::Hello, json(&hello)).await?;
         connection.send(Kind::FileRequest, json(&request)).await?;
         Ok(connection)
@@ -193,8 +222,16 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     async fn send(&mut self, kind: Kind, payload: Bytes) -> Result<(), FilesError> {
-        let frame = Frame { kind: kind as u8, flags: 0, number: 0, payload };
-        self.frames.send(frame).await.map_err(|source| FilesError::Lost(KernelError::Codec(source)))
+        let frame = Frame {
+            kind: kind as u8,
+            flags: 0,
+            number: 0,
+            payload,
+        };
+        self.frames
+            .send(frame)
+            .await
+            .map_err(|source| FilesError::Lost(KernelError::Codec(source)))
     }
 
     async fn receive(&mut self) -> Result<Frame, FilesError> {
@@ -219,7 +256,10 @@ impl Connection {
 
 fn json(value: &impl serde::Serialize) -> Bytes {
     let bytes = serde_json::to_vec(value).expect("our own words are JSON");
-    assert!(bytes.len() <= MAX_PAYLOAD, "front ends bound what they pass on");
+    assert!(
+        bytes.len() <= MAX_PAYLOAD,
+        "front ends bound what they pass on"
+    );
     bytes.into()
 }
 
@@ -236,11 +276,16 @@ fn entry(answer: FileAnswer) -> Result<FileEntry, FilesError> {
 
 fn unexpected(answer: &FileAnswer) -> FilesError {
     match answer {
-        FileAnswer::Error { code, message } => FilesError::Refused { code: *code, message: message.clone() },
+        FileAnswer::Error { code, message } => FilesError::Refused {
+            code: *code,
+            message: message.clone(),
+        },
         _ => nonsense(),
     }
 }
 
 fn nonsense() -> FilesError {
-    FilesError::Lost(KernelError::Nonsense("an answer that does not fit the request"))
+    FilesError::Lost(KernelError::Nonsense(
+        "an answer that does not fit the request",
+    ))
 }

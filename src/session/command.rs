@@ -20,25 +20,67 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Puts a cell at the end of the queue. Allowed until the session ends.
-    Execute { request: CellRequest, reply: Reply<Queued> },
+    Execute {
+        request: CellRequest,
+        reply: Reply<Queued>,
+    },
     /// Moves the deadline of a cell that runs or waits. Of the running one if none is named.
-    Extend { cell: Option<CellId>, by: Duration, reply: Reply<Deadlines> },
+    Extend {
+        cell: Option<CellId>,
+        by: Duration,
+        reply: Reply<Deadlines>,
+    },
     /// Interrupts the running cell and aborts the cells behind it. Does nothing when none runs.
-    Interrupt { cell: Option<CellId>, reply: Reply<Interruption> },
+    Interrupt {
+        cell: Option<CellId>,
+        reply: Reply<Interruption>,
+    },
     /// Takes a waiting cell out of the queue.
     Cancel { cell: CellId, reply: Reply<()> },
     /// A new kernel, in the same sandbox with the same files. Aborts what runs and waits.
     Restart { reply: Reply<()> },
     /// Answers an `input()` that waits.
-    Input { answer: InputAnswer, reply: Reply<()> },
+    Input {
+        answer: InputAnswer,
+        reply: Reply<()>,
+    },
     /// A request that the kernel answers between cells: completion, inspection, variables.
-    Ask { request: Request, reply: Reply<serde_json::Map<String, Value>> },
+    Ask {
+        request: Request,
+        reply: Reply<serde_json::Map<String, Value>>,
+    },
     /// A client's comm message. Recorded in the log.
-    Comm { message: CommMessage, reply: Reply<()> },
+    Comm {
+        message: CommMessage,
+        reply: Reply<()>,
+    },
     /// Access to the workspace; waits for the sandbox if it is being made.
     Files { reply: Reply<Files> },
     /// Ends the session.
-    End { reason: crate::model::event::EndReason, reply: Reply<()> },
+    End {
+        reason: crate::model::event::EndReason,
+        reply: Reply<()>,
+    },
+}
+
+impl Command {
+    /// Refuses it.
+    pub(crate) fn deny(self, denied: Denied) {
+        let error = SessionError::Denied(denied);
+        // An asker who has gone away is not told.
+        match self {
+            Self::Execute { reply, .. } => drop(reply.send(Err(error))),
+            Self::Extend { reply, .. } => drop(reply.send(Err(error))),
+            Self::Interrupt { reply, .. } => drop(reply.send(Err(error))),
+            Self::Ask { reply, .. } => drop(reply.send(Err(error))),
+            Self::Files { reply } => drop(reply.send(Err(error))),
+            Self::Cancel { reply, .. }
+            | Self::Restart { reply }
+            | Self::Input { reply, .. }
+            | Self::Comm { reply, .. }
+            | Self::End { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
 }
 
 /// A cell to run.
@@ -139,16 +181,22 @@ pub enum Denied {
     #[error("there is no session `{0}`; open it with PUT /v1/sessions/{0}")]
     UnknownSession(SessionId),
     /// The session is over.
-    #[error("the session has ended; open it again with PUT to get a new kernel with the same files")]
+    #[error(
+        "the session has ended; open it again with PUT to get a new kernel with the same files"
+    )]
     Ended,
     /// This server has as many sessions as it may.
-    #[error("this server already has {bound} sessions, which is its limit; end one or try again later")]
+    #[error(
+        "this server already has {bound} sessions, which is its limit; end one or try again later"
+    )]
     TooManySessions {
         /// The limit.
         bound: usize,
     },
     /// The session exists with other settings.
-    #[error("the session exists with another `{field}`; settings are fixed when a session is opened")]
+    #[error(
+        "the session exists with another `{field}`; settings are fixed when a session is opened"
+    )]
     SettingsDiffer {
         /// The first one that differs.
         field: String,
@@ -157,7 +205,9 @@ pub enum Denied {
     #[error("{0}")]
     Settings(SettingsError),
     /// As many cells wait as may.
-    #[error("{bound} cells are waiting already, which is the limit of a session; wait for one to finish or cancel one")]
+    #[error(
+        "{bound} cells are waiting already, which is the limit of a session; wait for one to finish or cancel one"
+    )]
     QueueFull {
         /// The limit.
         bound: usize,
@@ -166,7 +216,9 @@ pub enum Denied {
     #[error("the session has too many requests at once; try again")]
     Busy,
     /// A source is too long.
-    #[error("the cell has {bytes} bytes, but at most {bound} are accepted; put data into a file of the workspace")]
+    #[error(
+        "the cell has {bytes} bytes, but at most {bound} are accepted; put data into a file of the workspace"
+    )]
     CellTooLarge {
         /// Its length.
         bytes: usize,
@@ -217,7 +269,9 @@ pub enum Denied {
     #[error("{0}")]
     Kernel(String),
     /// The data directory is full.
-    #[error("the server's data directory is full; nothing was lost, and cells are accepted again when there is room")]
+    #[error(
+        "the server's data directory is full; nothing was lost, and cells are accepted again when there is room"
+    )]
     StoreFull,
     /// The server is stopping.
     #[error("the server is stopping")]
@@ -245,4 +299,16 @@ impl From<StoreError> for SessionError {
             error => Self::Store(error),
         }
     }
+}
+
+/// An error with its sources, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

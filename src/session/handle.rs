@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::command::{CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError};
+use super::command::{
+    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
+};
 use super::log::EventLog;
 use super::view::SessionView;
 use crate::kernel::files::Files;
@@ -54,7 +56,11 @@ impl SessionHandle {
     ///
     /// # Errors
     /// It has finished, is unknown, or the ceiling does not allow it.
-    pub async fn extend(&self, cell: Option<CellId>, by: Duration) -> Result<Deadlines, SessionError> {
+    pub async fn extend(
+        &self,
+        cell: Option<CellId>,
+        by: Duration,
+    ) -> Result<Deadlines, SessionError> {
         self.ask(|reply| Command::Extend { cell, by, reply }).await
     }
 
@@ -102,8 +108,18 @@ impl SessionHandle {
     ///
     /// # Errors
     /// The kernel is busy or gone.
-    pub async fn inspect(&self, code: String, cursor: u64, detail: u8) -> Result<Inspection, SessionError> {
-        self.ask_kernel(Request::Inspect { code, cursor, detail }).await
+    pub async fn inspect(
+        &self,
+        code: String,
+        cursor: u64,
+        detail: u8,
+    ) -> Result<Inspection, SessionError> {
+        self.ask_kernel(Request::Inspect {
+            code,
+            cursor,
+            detail,
+        })
+        .await
     }
 
     /// Whether a source is complete.
@@ -151,7 +167,10 @@ impl SessionHandle {
         self.ask(|reply| Command::End { reason, reply }).await
     }
 
-    async fn ask_kernel<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, SessionError> {
+    async fn ask_kernel<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<T, SessionError> {
         let body = self.ask(|reply| Command::Ask { request, reply }).await?;
         serde_json::from_value(Value::Object(body))
             .map_err(|_| Denied::Kernel("the kernel's answer makes no sense".to_owned()).into())
@@ -159,10 +178,12 @@ impl SessionHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, SessionError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Denied::Busy,
-            mpsc::error::TrySendError::Closed(_) => Denied::Ended,
-        })?;
+        self.commands
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Denied::Busy,
+                mpsc::error::TrySendError::Closed(_) => Denied::Ended,
+            })?;
         // The actor drops what it cannot answer only when it ends.
         answer.await.unwrap_or(Err(Denied::Ended.into()))
     }
