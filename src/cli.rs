@@ -30,7 +30,12 @@ use crate::config::flags::Flags;
 
 /// Sessions of Python that cannot be lost: variables and output stay, whatever happens to clients, cells and the server.
 #[derive(Debug, Parser)]
-#[command(name = "evercell", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "evercell",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 #[command(after_help = "Begin with `evercell doctor`, then `evercell serve`.")]
 struct Cli {
     #[command(subcommand)]
@@ -122,7 +127,11 @@ struct Hinted {
 
 /// An error and what to do about it.
 fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { message: message.into(), hint: hint.into() }.into()
+    Hinted {
+        message: message.into(),
+        hint: hint.into(),
+    }
+    .into()
 }
 
 /// An error as it is told: one sentence with its causes, and below it what to do.
@@ -130,7 +139,11 @@ struct Told<'a>(&'a anyhow::Error);
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut hint = None;
+        // Where an error was given as context, only the whole knows of it.
+        let mut hint = self
+            .0
+            .downcast_ref::<Hinted>()
+            .map(|hinted| hinted.hint.clone());
         let mut text = String::new();
         for cause in self.0.chain() {
             let told = cause.to_string();

@@ -144,9 +144,9 @@ impl ConfigError {
                 Some("`openssl rand -hex 24` makes a good one")
             }
             Self::NoHome => Some("name a directory with `--data-dir`"),
-            Self::NoPythonEnv(_) => Some(
-                "`make env` makes one in ./.venv; name another one with `--python-env`",
-            ),
+            Self::NoPythonEnv(_) => {
+                Some("`make env` makes one in ./.venv; name another one with `--python-env`")
+            }
             Self::NoKernelLib(_) => {
                 Some("name the directory `kernel-image` of the repository with `--kernel-lib`")
             }
@@ -198,12 +198,16 @@ impl Surroundings {
         if let Some(prefix) = self.program_dir.as_deref().and_then(Path::parent) {
             candidates.push(prefix.join(share));
         }
-        candidates.iter().find(|path| fits(path)).cloned().ok_or_else(|| {
-            candidates
-                .iter()
-                .map(|path| format!("`{}`", path.display()))
-                .collect()
-        })
+        candidates
+            .iter()
+            .find(|path| fits(path))
+            .cloned()
+            .ok_or_else(|| {
+                candidates
+                    .iter()
+                    .map(|path| format!("`{}`", path.display()))
+                    .collect()
+            })
     }
 }
 
@@ -295,7 +299,11 @@ impl Config {
 fn defaults(flags: &Flags) -> Result<Settings, ConfigError> {
     let (limits, timeouts) = (&flags.limits, &flags.timeouts);
     if limits.memory < 64 * MIB {
-        return bounds("--memory", show_size(limits.memory), "a kernel needs at least 64M");
+        return bounds(
+            "--memory",
+            show_size(limits.memory),
+            "a kernel needs at least 64M",
+        );
     }
     if limits.workspace < MIB || limits.disk < MIB {
         let (flag, size) = if limits.workspace < MIB {

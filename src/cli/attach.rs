@@ -34,7 +34,9 @@ pub(super) struct Flags {
 
 /// Follows the session.
 pub(super) fn main(flags: Flags) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(follow(flags))
 }
 

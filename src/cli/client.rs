@@ -32,13 +32,24 @@ use crate::model::id::SessionId;
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerFlags {
     /// Where the server is, with or without the token, as its ready line says.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8888", env = "EVERCELL_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8888",
+        env = "EVERCELL_URL",
+        hide_env_values = true
+    )]
     url: String,
 
     /// The server's token.
     ///
     /// Left out: the one in the URL, or for a server on this machine the one in its data directory.
-    #[arg(long, value_name = "TOKEN", env = "EVERCELL_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "EVERCELL_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
 
     #[command(flatten)]
@@ -88,10 +99,15 @@ impl Server {
             }
             _ => return Err(bad_url("has no scheme")),
         }
-        let authority = uri.authority().ok_or_else(|| bad_url("has no host"))?.to_string();
-        let in_url = uri
-            .query()
-            .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));
+        let authority = uri
+            .authority()
+            .ok_or_else(|| bad_url("has no host"))?
+            .to_string();
+        let in_url = uri.query().and_then(|query| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("token="))
+        });
         let token = match flags.token.as_deref().or(in_url) {
             Some(token) => Some(Token::new(token)?),
             // A token of this machine is for a server on this machine.
@@ -114,17 +130,29 @@ impl Server {
     /// Opens a session, or finds it open, and returns what the server says of it.
     pub(super) async fn open(&self, session: &SessionId) -> Result<Value> {
         let path = format!("/v1/sessions/{session}");
-        self.request(Method::PUT, &path, Some(Value::Object(serde_json::Map::new()))).await
+        self.request(
+            Method::PUT,
+            &path,
+            Some(Value::Object(serde_json::Map::new())),
+        )
+        .await
     }
 
     /// The last position of a session's log.
     pub(super) async fn head(&self, session: &SessionId) -> Result<Seq> {
-        let found = self.request(Method::GET, &format!("/v1/sessions/{session}"), None).await?;
+        let found = self
+            .request(Method::GET, &format!("/v1/sessions/{session}"), None)
+            .await?;
         number(&found, "head")
     }
 
     /// Makes a request and returns the JSON of its answer.
-    pub(super) async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url()))
@@ -135,34 +163,57 @@ impl Server {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body)))?;
         let answer = async {
-            let answer = self.client.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let answer = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| self.unreachable(&error))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| anyhow!(error)).context("the server's answer broke off")?;
+            let body = body
+                .map_err(|error| anyhow!(error))
+                .context("the server's answer broke off")?;
             anyhow::Ok((status, body.to_bytes()))
         };
         let (status, body) = timeout(REQUEST_LIMIT, answer).await.map_err(|_elapsed| {
-            anyhow!("`{}` did not answer within {} s", self.url(), REQUEST_LIMIT.as_secs())
+            anyhow!(
+                "`{}` did not answer within {} s",
+                self.url(),
+                REQUEST_LIMIT.as_secs()
+            )
         })??;
         if !status.is_success() {
             return Err(self.refused(status, &body));
         }
-        serde_json::from_slice(&body).with_context(|| format!("`{}` does not answer like an evercell server", self.url()))
+        serde_json::from_slice(&body)
+            .with_context(|| format!("`{}` does not answer like an evercell server", self.url()))
     }
 
     /// Connects to a session's events after a position, and to its commands.
     pub(super) async fn connect(&self, session: &SessionId, after: Seq) -> Result<Socket, Refusal> {
-        let url = format!("ws://{}{}/v1/sessions/{session}/ws?after={after}", self.authority, self.prefix);
-        let mut request = url.into_client_request().map_err(|error| Refusal::ForGood(error.into()))?;
+        let url = format!(
+            "ws://{}{}/v1/sessions/{session}/ws?after={after}",
+            self.authority, self.prefix
+        );
+        let mut request = url
+            .into_client_request()
+            .map_err(|error| Refusal::ForGood(error.into()))?;
         if let Some(token) = &self.token {
             let value = format!("Bearer {}", token.reveal());
-            let value = value.parse().expect("a token has characters of a header only");
+            let value = value
+                .parse()
+                .expect("a token has characters of a header only");
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_EVENT))
             .max_frame_size(Some(MAX_EVENT));
-        match timeout(REQUEST_LIMIT, connect_async_with_config(request, Some(config), true)).await {
+        match timeout(
+            REQUEST_LIMIT,
+            connect_async_with_config(request, Some(config), true),
+        )
+        .await
+        {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(tungstenite::Error::Http(answer))) => {
                 let body = answer.body().clone().unwrap_or_default();
@@ -272,19 +323,31 @@ mod tests {
     #[test]
     fn a_token_of_this_machine_is_sent_to_this_machine_only() {
         for local in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"] {
-            assert_eq!(server(local).unwrap().token.unwrap().reveal(), "of-this-machine");
+            assert_eq!(
+                server(local).unwrap().token.unwrap().reveal(),
+                "of-this-machine"
+            );
         }
         assert!(server("http://example.org").unwrap().token.is_none());
     }
 
     #[test]
     fn a_server_below_a_path_is_found_there() {
-        assert_eq!(server("http://example.org/evercell/").unwrap().url(), "http://example.org/evercell");
+        assert_eq!(
+            server("http://example.org/evercell/").unwrap().url(),
+            "http://example.org/evercell"
+        );
     }
 
     #[test]
     fn what_is_no_url_of_ours_is_refused() {
-        for bad in ["", "127.0.0.1:8888", "https://example.org", "ftp://example.org", "/path"] {
+        for bad in [
+            "",
+            "127.0.0.1:8888",
+            "https://example.org",
+            "ftp://example.org",
+            "/path",
+        ] {
             assert!(server(bad).is_err(), "{bad}");
         }
     }

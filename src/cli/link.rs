@@ -56,14 +56,26 @@ impl Link {
         };
         let (commands, asked) = mpsc::channel(16);
         let (out, incoming) = mpsc::channel(64);
-        let mut wire = Wire { server, session, after, asked, out, unanswered: BTreeMap::new() };
+        let mut wire = Wire {
+            server,
+            session,
+            after,
+            asked,
+            out,
+            unanswered: BTreeMap::new(),
+        };
         let task = tokio::spawn(async move {
             if let Err(error) = wire.run(socket).await {
                 // Nobody listens any more when this fails.
                 let _ = wire.out.send(Incoming::Failed(error)).await;
             }
         });
-        Ok(Self { commands, incoming, next_ref: 0, task })
+        Ok(Self {
+            commands,
+            incoming,
+            next_ref: 0,
+            task,
+        })
     }
 
     /// Sends a command, again after every broken connection until it is answered, and returns its number.
@@ -142,7 +154,11 @@ impl Wire {
     /// Carries messages both ways until one side is over.
     async fn pump(&mut self, socket: &mut Socket) -> Result<Over> {
         for command in self.unanswered.values() {
-            if socket.send(Message::text(command.to_string())).await.is_err() {
+            if socket
+                .send(Message::text(command.to_string()))
+                .await
+                .is_err()
+            {
                 return Ok(Over::Broken);
             }
         }
@@ -191,7 +207,9 @@ impl Wire {
             }
             self.after = seq;
             // A newer server may have events that this client does not know.
-            return Ok(serde_json::from_value(message).ok().map(|event| Incoming::Event(Box::new(event))));
+            return Ok(serde_json::from_value(message)
+                .ok()
+                .map(|event| Incoming::Event(Box::new(event))));
         }
         let Some(number) = message["ref"].as_str().and_then(|text| text.parse().ok()) else {
             return Ok(None);
@@ -200,12 +218,18 @@ impl Wire {
         let outcome = if message["ok"] == Value::Bool(true) {
             Ok(message["reply"].clone())
         } else {
-            Err(message["error"]["message"].as_str().unwrap_or("no reason was given").to_owned())
+            Err(message["error"]["message"]
+                .as_str()
+                .unwrap_or("no reason was given")
+                .to_owned())
         };
         Ok(Some(Incoming::Reply(number, outcome)))
     }
 
     fn nonsense(&self) -> anyhow::Error {
-        anyhow!("`{}` does not speak like an evercell server", self.server.url())
+        anyhow!(
+            "`{}` does not speak like an evercell server",
+            self.server.url()
+        )
     }
 }

@@ -39,7 +39,13 @@ impl Prompt {
                 }
             }
         });
-        Self { asked, lines, reading: false, open: false, shown: None }
+        Self {
+            asked,
+            lines,
+            reading: false,
+            open: false,
+            shown: None,
+        }
     }
 
     /// Begins to read a line.

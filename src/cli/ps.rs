@@ -33,7 +33,9 @@ const PAGE: usize = 500;
 
 /// Lists the sessions.
 pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let server = Server::new(&flags.server)?;
     let mut sessions = runtime.block_on(all(&server))?;
     if !flags.all {
@@ -45,7 +47,9 @@ pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
             writeln!(out, "{session}")?;
         }
     } else {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         out.write_all(table(&sessions, now).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -54,11 +58,18 @@ pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
 async fn all(server: &Server) -> Result<Vec<Value>> {
     let mut sessions: Vec<Value> = Vec::new();
     loop {
-        let after = sessions.last().and_then(|session| session["id"].as_str()).map(|id| format!("&after={id}"));
+        let after = sessions
+            .last()
+            .and_then(|session| session["id"].as_str())
+            .map(|id| format!("&after={id}"));
         let path = format!("/v1/sessions?limit={PAGE}{}", after.unwrap_or_default());
         let mut page = server.request(Method::GET, &path, None).await?;
         let more = page["more"] == json!(true);
-        sessions.append(page["sessions"].as_array_mut().context("the server's answer has no `sessions`")?);
+        sessions.append(
+            page["sessions"]
+                .as_array_mut()
+                .context("the server's answer has no `sessions`")?,
+        );
         if !more || sessions.is_empty() {
             return Ok(sessions);
         }
@@ -66,7 +77,12 @@ async fn all(server: &Server) -> Result<Vec<Value>> {
 }
 
 fn table(sessions: &[Value], now: Duration) -> String {
-    let mut rows = vec![["ID", "STATUS", "AGE", "RUNNING", "DEADLINE", "WAITING", "LOG"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "ID", "STATUS", "AGE", "RUNNING", "DEADLINE", "WAITING", "LOG",
+        ]
+        .map(str::to_owned),
+    ];
     rows.extend(sessions.iter().map(|session| row(session, now)));
     let mut widths = [0; 7];
     for row in &rows {
@@ -76,7 +92,11 @@ fn table(sessions: &[Value], now: Duration) -> String {
     }
     let mut table = String::new();
     for row in &rows {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         // Writing to a string cannot fail.
         let _ = writeln!(table, "{}", cells.join("  ").trim_end());
     }
@@ -84,11 +104,17 @@ fn table(sessions: &[Value], now: Duration) -> String {
 }
 
 fn row(session: &Value, now: Duration) -> [String; 7] {
-    let since = |at: &Value| at.as_u64().map(|at| show_duration(now.saturating_sub(Duration::from_millis(at))));
+    let since = |at: &Value| {
+        at.as_u64()
+            .map(|at| show_duration(now.saturating_sub(Duration::from_millis(at))))
+    };
     let running = &session["running"];
-    let until = running["deadline_at_ms"]
-        .as_u64()
-        .map(|at| format!("in {}", show_duration(Duration::from_millis(at).saturating_sub(now))));
+    let until = running["deadline_at_ms"].as_u64().map(|at| {
+        format!(
+            "in {}",
+            show_duration(Duration::from_millis(at).saturating_sub(now))
+        )
+    });
     let status = match running["input"].is_object() {
         true => "input",
         false => session["status"].as_str().unwrap_or("?"),
@@ -97,7 +123,9 @@ fn row(session: &Value, now: Duration) -> [String; 7] {
         session["id"].as_str().unwrap_or("?").to_owned(),
         status.to_owned(),
         since(&session["opened_at_ms"]).unwrap_or_default(),
-        since(&running["started_at_ms"]).map(|time| format!("for {time}")).unwrap_or_default(),
+        since(&running["started_at_ms"])
+            .map(|time| format!("for {time}"))
+            .unwrap_or_default(),
         until.unwrap_or_default(),
         session["queued"].as_array().map_or(0, Vec::len).to_string(),
         session["head"].to_string(),

@@ -62,18 +62,26 @@ pub(super) fn main(flags: Flags) -> Result<ExitCode> {
     } else {
         vec![source]
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(run(flags, cells))
 }
 
 fn read(file: &Path) -> Result<String> {
     let (bytes, name) = if file == Path::new("-") {
         let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("cannot read stdin")?;
         (bytes, "stdin".to_owned())
     } else {
         let name = file.display().to_string();
-        (fs::read(file).with_context(|| format!("cannot read `{name}`"))?, name)
+        (
+            fs::read(file).with_context(|| format!("cannot read `{name}`"))?,
+            name,
+        )
     };
     String::from_utf8(bytes).with_context(|| format!("`{name}` is not UTF-8"))
 }
@@ -191,7 +199,9 @@ impl Run {
             bail!("the server's answer names no cell");
         };
         match reply["position"].as_u64() {
-            Some(position @ 1..) => self.screen.note(&format!("waiting behind {position} other cells"))?,
+            Some(position @ 1..) => self
+                .screen
+                .note(&format!("waiting behind {position} other cells"))?,
             _ => {}
         }
         Ok(cell)
@@ -204,7 +214,12 @@ impl Run {
             return Ok(None);
         }
         match &envelope.event {
-            Event::InputRequested { request, prompt, password, .. } => {
+            Event::InputRequested {
+                request,
+                prompt,
+                password,
+                ..
+            } => {
                 self.screen.question(prompt)?;
                 self.asked = Some(request.clone());
                 // Stdin was the code.
@@ -221,13 +236,16 @@ impl Run {
             Event::DeadlineWarning { extendable_ms, .. } => match self.flags.extend {
                 Some(by) if *extendable_ms > 0 => {
                     let by = by.min(Duration::from_millis(*extendable_ms));
-                    self.link.send(json!({"op": "extend", "cell": ours, "by_ms": millis(by)})).await;
+                    self.link
+                        .send(json!({"op": "extend", "cell": ours, "by_ms": millis(by)}))
+                        .await;
                 }
                 _ => self.screen.event(envelope)?,
             },
             Event::DeadlineExtended { by_ms, .. } if self.flags.extend.is_some() => {
                 let by = show_duration(Duration::from_millis(*by_ms));
-                self.screen.note(&format!("the deadline was extended by {by}"))?;
+                self.screen
+                    .note(&format!("the deadline was extended by {by}"))?;
             }
             Event::CellFinished { status, .. } => {
                 self.screen.event(envelope)?;

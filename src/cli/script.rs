@@ -20,7 +20,9 @@ pub(super) fn cells(source: &str) -> Vec<String> {
 }
 
 fn is_marker(line: &str) -> bool {
-    let rest = line.strip_prefix("# %%").or_else(|| line.strip_prefix("#%%"));
+    let rest = line
+        .strip_prefix("# %%")
+        .or_else(|| line.strip_prefix("#%%"));
     // `# %%time` is a magic that was commented out.
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '[', '%']))
 }
@@ -44,7 +46,8 @@ mod tests {
 
     #[test]
     fn a_file_is_cut_at_markers() {
-        let file = "import x\n# %% First\na = 1\n#%%\nb = 2\n# %% [markdown]\n# # Title\n# %%\nc = 3\n";
+        let file =
+            "import x\n# %% First\na = 1\n#%%\nb = 2\n# %% [markdown]\n# # Title\n# %%\nc = 3\n";
         assert_eq!(
             cells(file),
             [

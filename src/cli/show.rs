@@ -43,23 +43,53 @@ pub(super) struct Screen<O, E> {
 
 impl Screen<io::Stdout, io::Stderr> {
     /// The terminal of this process.
-    pub(super) fn of_process(detail: Detail, session: &SessionId, figures: &std::path::Path) -> Self {
+    pub(super) fn of_process(
+        detail: Detail,
+        session: &SessionId,
+        figures: &std::path::Path,
+    ) -> Self {
         let filter = |terminal| {
-            let colour = if no_color() { Colour::Drop } else { Colour::Keep };
-            if terminal { Some(Filter::new(colour)) } else { None }
+            let colour = if no_color() {
+                Colour::Drop
+            } else {
+                Colour::Keep
+            };
+            if terminal {
+                Some(Filter::new(colour))
+            } else {
+                None
+            }
         };
         let out = filter(io::stdout().is_terminal());
         // What we say ourselves goes to stderr too, so it is never raw.
         let err = filter(io::stderr().is_terminal()).or_else(|| Some(Filter::new(Colour::Drop)));
-        Self::new((io::stdout(), out), (io::stderr(), err), detail, Figures::new(figures, session))
+        Self::new(
+            (io::stdout(), out),
+            (io::stderr(), err),
+            detail,
+            Figures::new(figures, session),
+        )
     }
 }
 
 impl<O: Write, E: Write> Screen<O, E> {
-    fn new(out: (O, Option<Filter>), err: (E, Option<Filter>), detail: Detail, figures: Figures) -> Self {
+    fn new(
+        out: (O, Option<Filter>),
+        err: (E, Option<Filter>),
+        detail: Detail,
+        figures: Figures,
+    ) -> Self {
         Self {
-            out: Place { to: out.0, filter: out.1, within_line: false },
-            err: Place { to: err.0, filter: err.1, within_line: false },
+            out: Place {
+                to: out.0,
+                filter: out.1,
+                within_line: false,
+            },
+            err: Place {
+                to: err.0,
+                filter: err.1,
+                within_line: false,
+            },
             detail,
             figures,
             sources: HashMap::new(),
@@ -69,11 +99,27 @@ impl<O: Write, E: Write> Screen<O, E> {
     /// Shows an event.
     pub(super) fn event(&mut self, envelope: &Envelope) -> io::Result<()> {
         match &envelope.event {
-            Event::Stream { name: StreamName::Stdout, text, .. } => self.out.write(text),
-            Event::Stream { name: StreamName::Stderr, text, .. } => self.err.write(text),
-            Event::DisplayData { data, display_id, .. } => self.bundle(envelope.seq, data, display_id.as_deref(), ""),
-            Event::UpdateDisplayData { data, display_id, .. } => self.bundle(envelope.seq, data, Some(display_id), ""),
-            Event::ExecuteResult { data, execution_count, .. } => {
+            Event::Stream {
+                name: StreamName::Stdout,
+                text,
+                ..
+            } => self.out.write(text),
+            Event::Stream {
+                name: StreamName::Stderr,
+                text,
+                ..
+            } => self.err.write(text),
+            Event::DisplayData {
+                data, display_id, ..
+            } => self.bundle(envelope.seq, data, display_id.as_deref(), ""),
+            Event::UpdateDisplayData {
+                data, display_id, ..
+            } => self.bundle(envelope.seq, data, Some(display_id), ""),
+            Event::ExecuteResult {
+                data,
+                execution_count,
+                ..
+            } => {
                 let label = match self.detail {
                     Detail::Output => String::new(),
                     Detail::Everything => format!("Out[{execution_count}]: "),
@@ -92,7 +138,11 @@ impl<O: Write, E: Write> Screen<O, E> {
                 self.sources.insert(*cell, code.clone());
                 Ok(())
             }
-            Event::CellStarted { cell, execution_count, .. } if self.detail == Detail::Everything => {
+            Event::CellStarted {
+                cell,
+                execution_count,
+                ..
+            } if self.detail == Detail::Everything => {
                 let source = self.sources.remove(cell);
                 self.source(*execution_count, source.as_deref())
             }
@@ -135,12 +185,28 @@ impl<O: Write, E: Write> Screen<O, E> {
         let Some(source) = source else { return Ok(()) };
         let label = count.map_or_else(|| "In [ ]: ".to_owned(), |count| format!("In [{count}]: "));
         let indent = format!("\n{:>width$}", "...: ", width = label.len());
-        self.out.line(&format!("{label}{}", source.trim_start_matches('\n').trim_end().replace('\n', &indent)))
+        self.out.line(&format!(
+            "{label}{}",
+            source
+                .trim_start_matches('\n')
+                .trim_end()
+                .replace('\n', &indent)
+        ))
     }
 
-    fn bundle(&mut self, seq: Seq, data: &MimeBundle, display_id: Option<&str>, label: &str) -> io::Result<()> {
+    fn bundle(
+        &mut self,
+        seq: Seq,
+        data: &MimeBundle,
+        display_id: Option<&str>,
+        label: &str,
+    ) -> io::Result<()> {
         match self.figures.save(seq, data, display_id) {
-            Ok(Some(path)) => return self.out.line(&format!("{label}[figure: {}]", path.display())),
+            Ok(Some(path)) => {
+                return self
+                    .out
+                    .line(&format!("{label}[figure: {}]", path.display()));
+            }
             Ok(None) => {}
             // A full disk here is no reason to leave the cell.
             Err(error) => self.note(&format!("a figure could not be saved: {error}"))?,

@@ -44,7 +44,11 @@ pub(super) async fn within<T>(
 ) -> Option<T> {
     let done = timeout(limit, step).await.ok();
     if done.is_none() {
-        warn!(step = what, limit_ms = limit.as_millis(), "did not stop in time");
+        warn!(
+            step = what,
+            limit_ms = limit.as_millis(),
+            "did not stop in time"
+        );
     }
     done
 }

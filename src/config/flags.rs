@@ -25,7 +25,12 @@ pub struct KernelFlags {
     pub kernel_lib: Option<PathBuf>,
 
     /// How sandboxes are made: `native` uses Linux namespaces and needs no daemon.
-    #[arg(long, value_name = "NAME", default_value = "native", env = "EVERCELL_BACKEND")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "native",
+        env = "EVERCELL_BACKEND"
+    )]
     pub backend: BackendName,
 }
 
@@ -45,7 +50,12 @@ pub struct Flags {
     /// Where to listen; port 0 takes a free one, which the ready line names.
     ///
     /// Any other address than one of this machine's loopback is refused without a token of your own.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8888", env = "EVERCELL_LISTEN")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8888",
+        env = "EVERCELL_LISTEN"
+    )]
     pub listen: SocketAddr,
 
     #[command(flatten)]
@@ -55,7 +65,12 @@ pub struct Flags {
     /// The token that every client has to show.
     ///
     /// Left out: one is made at the first start, kept in the data directory, and printed with the ready line.
-    #[arg(long, value_name = "TOKEN", env = "EVERCELL_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "EVERCELL_TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
 
     /// A web page's origin that may connect besides our own; may be given more than once.
@@ -63,7 +78,12 @@ pub struct Flags {
     pub allow_origin: Vec<String>,
 
     /// A name that this server is reached by besides its address, as a proxy in front has it; may be given more than once.
-    #[arg(long, value_name = "HOST", env = "EVERCELL_ALLOW_HOST", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "EVERCELL_ALLOW_HOST",
+        value_delimiter = ','
+    )]
     pub allow_host: Vec<String>,
 
     /// Print the ready line as JSON: `{"url", "token", "listen", "pid", "version"}`.
@@ -75,19 +95,43 @@ pub struct Flags {
     pub kernels: KernelFlags,
 
     /// How many kernels are kept warm at least.
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Kernels", env = "EVERCELL_POOL")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        help_heading = "Kernels",
+        env = "EVERCELL_POOL"
+    )]
     pub pool: usize,
 
     /// How many kernels are kept warm at most, when many sessions are opened.
-    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Kernels", env = "EVERCELL_POOL_MAX")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        help_heading = "Kernels",
+        env = "EVERCELL_POOL_MAX"
+    )]
     pub pool_max: usize,
 
     /// How many sessions may be open at once.
-    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sessions", env = "EVERCELL_MAX_SESSIONS")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        help_heading = "Sessions",
+        env = "EVERCELL_MAX_SESSIONS"
+    )]
     pub max_sessions: usize,
 
     /// How many cells of a session may wait behind the running one.
-    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Sessions", env = "EVERCELL_MAX_QUEUED")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        help_heading = "Sessions",
+        env = "EVERCELL_MAX_QUEUED"
+    )]
     pub max_queued: usize,
 
     #[command(flatten)]
@@ -103,7 +147,13 @@ pub struct Flags {
     pub ceilings: CeilingFlags,
 
     /// What an event in a log survives: the death of the `process`, or also the loss of `power`, which is slower.
-    #[arg(long, value_name = "WHAT", default_value = "process", help_heading = "Storage", env = "EVERCELL_DURABILITY")]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "process",
+        help_heading = "Storage",
+        env = "EVERCELL_DURABILITY"
+    )]
     pub durability: Durability,
 
     /// How long the log of a session that has ended is kept.
@@ -115,7 +165,13 @@ pub struct Flags {
     pub grace: Duration,
 
     /// What is logged to stderr: a level, or a filter such as `info,evercell::kernel=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info", help_heading = "Server", env = "EVERCELL_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Server",
+        env = "EVERCELL_LOG"
+    )]
     pub log: String,
 }
 
@@ -132,7 +188,12 @@ pub struct LimitFlags {
     pub cpus: u32,
 
     /// Processes and threads.
-    #[arg(long, value_name = "N", default_value_t = 128, env = "EVERCELL_PROCESSES")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 128,
+        env = "EVERCELL_PROCESSES"
+    )]
     pub processes: u32,
 
     /// Disk beyond the workspace: /tmp.
@@ -182,7 +243,12 @@ pub struct CeilingFlags {
     pub max_cpus: u32,
 
     /// Processes and threads.
-    #[arg(long, value_name = "N", default_value_t = 1024, env = "EVERCELL_MAX_PROCESSES")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        env = "EVERCELL_MAX_PROCESSES"
+    )]
     pub max_processes: u32,
 
     /// Disk beyond the workspace.

@@ -43,7 +43,10 @@ fn the_defaults_are_those_of_the_model() {
     let config = config("").unwrap();
     assert_eq!(config.defaults, Settings::default());
     assert_eq!(config.listen.to_string(), "127.0.0.1:8888");
-    assert_eq!(config.data_dir, Path::new("/home/ada/.local/share/evercell"));
+    assert_eq!(
+        config.data_dir,
+        Path::new("/home/ada/.local/share/evercell")
+    );
     assert!(config.token.is_none());
 }
 
@@ -87,11 +90,26 @@ fn what_cannot_be_is_named() {
         refusal("--cell-timeout 1h"),
         "`--cell-timeout` is 1h, but it is never longer than `--ceiling`, which is 10m"
     );
-    assert_eq!(refusal("--memory 1M"), "`--memory` is 1M, but a kernel needs at least 64M");
-    assert_eq!(refusal("--disk 1K"), "`--disk` is 1K, but a file system needs at least 1M");
-    assert_eq!(refusal("--processes 1"), "`--processes` is 1, but it has to be at least 4");
-    assert_eq!(refusal("--max-sessions 0"), "`--max-sessions` is 0, but it has to be at least 1");
-    assert_eq!(refusal("--idle-timeout 0s"), "`--idle-timeout` is 0s, but it has to be longer");
+    assert_eq!(
+        refusal("--memory 1M"),
+        "`--memory` is 1M, but a kernel needs at least 64M"
+    );
+    assert_eq!(
+        refusal("--disk 1K"),
+        "`--disk` is 1K, but a file system needs at least 1M"
+    );
+    assert_eq!(
+        refusal("--processes 1"),
+        "`--processes` is 1, but it has to be at least 4"
+    );
+    assert_eq!(
+        refusal("--max-sessions 0"),
+        "`--max-sessions` is 0, but it has to be at least 1"
+    );
+    assert_eq!(
+        refusal("--idle-timeout 0s"),
+        "`--idle-timeout` is 0s, but it has to be longer"
+    );
 }
 
 #[test]
@@ -122,9 +140,17 @@ fn data_is_kept_where_the_first_of_flag_xdg_and_home_says() {
     let (_dir, mut around) = place();
     let none = DataFlags { data_dir: None };
     around.data_home = Some("/xdg".into());
-    assert_eq!(data_dir(&none, &around).unwrap(), Path::new("/xdg/evercell"));
-    let flag = DataFlags { data_dir: Some("kept".into()) };
-    assert_eq!(data_dir(&flag, &around).unwrap(), around.working_dir.join("kept"));
+    assert_eq!(
+        data_dir(&none, &around).unwrap(),
+        Path::new("/xdg/evercell")
+    );
+    let flag = DataFlags {
+        data_dir: Some("kept".into()),
+    };
+    assert_eq!(
+        data_dir(&flag, &around).unwrap(),
+        around.working_dir.join("kept")
+    );
     (around.data_home, around.home) = (None, None);
     assert_eq!(data_dir(&none, &around), Err(ConfigError::NoHome));
 }

@@ -16,14 +16,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(format!("`{unit}` is no unit of size; use K, M, G or T")),
     };
-    if let Ok(whole) = number.parse::<u64>() {
+    let no_number = || "a size is a number and a unit, such as 512M".to_owned();
+    if !number.contains('.') {
+        let whole: u64 = number.parse().map_err(|_| no_number())?;
         return whole
             .checked_mul(1 << shift)
-            .ok_or_else(|| "too large".to_owned());
+            .ok_or_else(|| "this is more than there is anywhere".to_owned());
     }
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "a size is a number and a unit, such as 512M".to_owned())?;
+    let number: f64 = number.parse().map_err(|_| no_number())?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -121,7 +121,15 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "M", "12Q", "-1", "1.2.3", "99999999999999999999", "16777216T"] {
+        for bad in [
+            "",
+            "M",
+            "12Q",
+            "-1",
+            "1.2.3",
+            "99999999999999999999",
+            "16777216T",
+        ] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
@@ -151,7 +159,12 @@ mod tests {
 
     #[test]
     fn a_shown_duration_has_two_units_at_most() {
-        for (ms, text) in [(5_400_000, "1h 30m"), (90_061_001, "1day 1h"), (250, "250ms"), (1_900, "1s")] {
+        for (ms, text) in [
+            (5_400_000, "1h 30m"),
+            (90_061_001, "1day 1h"),
+            (250, "250ms"),
+            (1_900, "1s"),
+        ] {
             assert_eq!(show_duration(Duration::from_millis(ms)), text);
         }
     }
@@ -167,9 +180,19 @@ mod tests {
 
     #[test]
     fn an_origin_has_no_path() {
-        assert_eq!(parse_origin("HTTPS://Notebook.Example"), Ok("https://notebook.example".to_owned()));
+        assert_eq!(
+            parse_origin("HTTPS://Notebook.Example"),
+            Ok("https://notebook.example".to_owned())
+        );
         assert!(parse_origin("http://localhost:3000").is_ok());
-        for bad in ["*", "localhost", "https://", "https://a/b", "ftp://a", "https://u@a"] {
+        for bad in [
+            "*",
+            "localhost",
+            "https://",
+            "https://a/b",
+            "ftp://a",
+            "https://u@a",
+        ] {
             assert!(parse_origin(bad).is_err(), "{bad}");
         }
     }

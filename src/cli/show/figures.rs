@@ -44,12 +44,25 @@ impl Figures {
     }
 
     /// Saves a figure, if it is one, and returns its file: named by its place in the log, so that showing it again saves it again as the same.
-    pub(super) fn save(&mut self, seq: Seq, data: &MimeBundle, display_id: Option<&str>) -> io::Result<Option<PathBuf>> {
-        let found = KINDS.iter().find_map(|(kind, end)| Some((*end, bytes(kind, data.get(*kind)?)?)));
-        let Some((end, bytes)) = found else { return Ok(None) };
+    pub(super) fn save(
+        &mut self,
+        seq: Seq,
+        data: &MimeBundle,
+        display_id: Option<&str>,
+    ) -> io::Result<Option<PathBuf>> {
+        let found = KINDS
+            .iter()
+            .find_map(|(kind, end)| Some((*end, bytes(kind, data.get(*kind)?)?)));
+        let Some((end, bytes)) = found else {
+            return Ok(None);
+        };
         let new = || self.directory.join(format!("{}-{seq}.{end}", self.session));
         let path = match display_id {
-            Some(id) => self.displays.entry(id.to_owned()).or_insert_with(new).with_extension(end),
+            Some(id) => self
+                .displays
+                .entry(id.to_owned())
+                .or_insert_with(new)
+                .with_extension(end),
             None => new(),
         };
         fs::create_dir_all(&self.directory)?;

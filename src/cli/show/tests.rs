@@ -23,9 +23,15 @@ fn shown(detail: Detail, events: &[Value]) -> (String, String, tempfile::TempDir
         let mut event = event.clone();
         event["seq"] = json!(index + 1);
         event["at_ms"] = json!(0);
-        screen.event(&serde_json::from_value(event).unwrap()).unwrap();
+        screen
+            .event(&serde_json::from_value(event).unwrap())
+            .unwrap();
     }
-    let text = |bytes| String::from_utf8(bytes).unwrap().replace(dir.path().to_str().unwrap(), "DIR");
+    let text = |bytes| {
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace(dir.path().to_str().unwrap(), "DIR")
+    };
     (text(out), text(err), dir)
 }
 
@@ -39,7 +45,11 @@ fn display(data: Value) -> Value {
 
 #[test]
 fn output_goes_where_it_was_written_to() {
-    let events = [stream("stdout", "a"), stream("stderr", "b\n"), stream("stdout", "c\n")];
+    let events = [
+        stream("stdout", "a"),
+        stream("stderr", "b\n"),
+        stream("stdout", "c\n"),
+    ];
     let (out, err, _) = shown(Detail::Output, &events);
     assert_eq!((out.as_str(), err.as_str()), ("ac\n", "b\n"));
 }
@@ -55,7 +65,10 @@ fn a_figure_is_a_file_and_its_name_a_line() {
     let png = display(json!({"image/png": STANDARD.encode("png!"), "text/plain": "<Figure>"}));
     let (out, _, dir) = shown(Detail::Output, &[stream("stdout", "before"), png]);
     assert_eq!(out, "before\n[figure: DIR/chat_42-2.png]\n");
-    assert_eq!(std::fs::read(dir.path().join("chat_42-2.png")).unwrap(), b"png!");
+    assert_eq!(
+        std::fs::read(dir.path().join("chat_42-2.png")).unwrap(),
+        b"png!"
+    );
 }
 
 #[test]
@@ -64,19 +77,30 @@ fn an_updated_figure_is_the_same_file() {
     first["display_id"] = json!("d");
     let second = json!({"event": "update_display_data", "cell": CELL, "data": {"image/svg+xml": "<svg>2</svg>"}, "metadata": {}, "display_id": "d"});
     let (out, _, dir) = shown(Detail::Output, &[first, second]);
-    assert_eq!(out, "[figure: DIR/chat_42-1.svg]\n[figure: DIR/chat_42-1.svg]\n");
-    assert_eq!(std::fs::read(dir.path().join("chat_42-1.svg")).unwrap(), b"<svg>2</svg>");
+    assert_eq!(
+        out,
+        "[figure: DIR/chat_42-1.svg]\n[figure: DIR/chat_42-1.svg]\n"
+    );
+    assert_eq!(
+        std::fs::read(dir.path().join("chat_42-1.svg")).unwrap(),
+        b"<svg>2</svg>"
+    );
 }
 
 #[test]
 fn what_has_no_text_is_named() {
-    let events = [display(json!({"text/plain": "a table", "text/html": "<b>"})), display(json!({"text/html": "<b>"}))];
+    let events = [
+        display(json!({"text/plain": "a table", "text/html": "<b>"})),
+        display(json!({"text/html": "<b>"})),
+    ];
     assert_eq!(shown(Detail::Output, &events).0, "a table\n[text/html]\n");
 }
 
 #[test]
 fn a_broken_figure_is_shown_as_text() {
-    let events = [display(json!({"image/png": "no base64!", "text/plain": "<Figure>"}))];
+    let events = [display(
+        json!({"image/png": "no base64!", "text/plain": "<Figure>"}),
+    )];
     assert_eq!(shown(Detail::Output, &events).0, "<Figure>\n");
 }
 
@@ -92,8 +116,14 @@ fn a_session_reads_like_a_conversation() {
             "usage": {"wall_ms": 1200, "cpu_ms": 7, "peak_memory_bytes": 3145728, "output_bytes": 2}}),
     ];
     let (out, err, _) = shown(Detail::Everything, &events);
-    assert_eq!(out, "In [3]: for i in x:\n   ...:     print(i)\n1\nOut[3]: 2\n");
-    assert_eq!(err, "Traceback\nE: v\nevercell: error, 1s (7ms of processor, 3M at most)\n");
+    assert_eq!(
+        out,
+        "In [3]: for i in x:\n   ...:     print(i)\n1\nOut[3]: 2\n"
+    );
+    assert_eq!(
+        err,
+        "Traceback\nE: v\nevercell: error, 1s (7ms of processor, 3M at most)\n"
+    );
 }
 
 #[test]

@@ -14,25 +14,39 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
     match event {
         Event::SessionOpened { session, reopened } if everything => Some(match reopened {
             false => format!("session `{session}` was opened"),
-            true => format!("session `{session}` was opened again, with its files and without its variables"),
+            true => format!(
+                "session `{session}` was opened again, with its files and without its variables"
+            ),
         }),
-        Event::KernelStarted { python, warm, took_ms, .. } if everything => {
+        Event::KernelStarted {
+            python,
+            warm,
+            took_ms,
+            ..
+        } if everything => {
             let how = if *warm { "from the pool" } else { "made anew" };
-            Some(format!("a kernel is ready: Python {python}, {how}, after {took_ms} ms"))
+            Some(format!(
+                "a kernel is ready: Python {python}, {how}, after {took_ms} ms"
+            ))
         }
         Event::KernelFailed { message } => Some(format!("no kernel could be started: {message}")),
-        Event::KernelLost { cause, state } => {
-            Some(format!("the kernel is gone: {}; {}", cause_in_words(cause), verdict(state)))
-        }
+        Event::KernelLost { cause, state } => Some(format!(
+            "the kernel is gone: {}; {}",
+            cause_in_words(cause),
+            verdict(state)
+        )),
         Event::InputClosed { outcome, .. } => match outcome {
             InputOutcome::Answered => None,
             InputOutcome::TimedOut => Some("nobody answered in time".to_owned()),
             InputOutcome::Interrupted => Some("the question was taken back".to_owned()),
         },
-        Event::DeadlineWarning { extendable_ms, .. } => {
-            Some(format!("the deadline is near; it can be extended by {}", duration(*extendable_ms)))
+        Event::DeadlineWarning { extendable_ms, .. } => Some(format!(
+            "the deadline is near; it can be extended by {}",
+            duration(*extendable_ms)
+        )),
+        Event::DeadlineExtended { by_ms, .. } => {
+            Some(format!("the deadline was extended by {}", duration(*by_ms)))
         }
-        Event::DeadlineExtended { by_ms, .. } => Some(format!("the deadline was extended by {}", duration(*by_ms))),
         Event::Interrupted { reason, rung, .. } => {
             let why = match reason {
                 InterruptReason::Requested => "on request",
@@ -45,9 +59,13 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
                 Rung::Kill => format!("the cell is killed {why}"),
             })
         }
-        Event::CellFinished { status, cause, state, usage, .. } => {
-            finished(*status, cause.as_ref(), state, usage.as_ref(), detail)
-        }
+        Event::CellFinished {
+            status,
+            cause,
+            state,
+            usage,
+            ..
+        } => finished(*status, cause.as_ref(), state, usage.as_ref(), detail),
         Event::SessionEnded { reason } => Some(format!(
             "the session has ended: {}",
             match reason {
@@ -68,16 +86,21 @@ fn finished(
     usage: Option<&Usage>,
     detail: Detail,
 ) -> Option<String> {
-    let used = usage.filter(|_| detail == Detail::Everything).map(used).unwrap_or_default();
+    let used = usage
+        .filter(|_| detail == Detail::Everything)
+        .map(used)
+        .unwrap_or_default();
     match (status, cause) {
         (CellStatus::Ok, _) => Some(format!("ok{used}")),
         // The traceback has said it.
         (CellStatus::Error, Some(Cause::Exception) | None) => {
             (detail == Detail::Everything).then(|| format!("error{used}"))
         }
-        (CellStatus::Error, Some(cause)) => {
-            Some(format!("the cell was stopped: {}; {}{used}", cause_in_words(cause), verdict(state)))
-        }
+        (CellStatus::Error, Some(cause)) => Some(format!(
+            "the cell was stopped: {}; {}{used}",
+            cause_in_words(cause),
+            verdict(state)
+        )),
         (CellStatus::Aborted, cause) => Some(match cause {
             Some(cause) => format!("the cell did not run: {}", cause_in_words(cause)),
             None => "the cell did not run".to_owned(),
@@ -86,7 +109,9 @@ fn finished(
 }
 
 fn used(usage: &Usage) -> String {
-    let memory = usage.peak_memory_bytes.map(|bytes| format!(", {} at most", show_size(bytes)));
+    let memory = usage
+        .peak_memory_bytes
+        .map(|bytes| format!(", {} at most", show_size(bytes)));
     format!(
         ", {} ({} of processor{})",
         duration(usage.wall_ms),
@@ -102,10 +127,14 @@ fn cause_in_words(cause: &Cause) -> String {
         Cause::Interrupted => "it was interrupted".to_owned(),
         Cause::Cancelled => "it was cancelled".to_owned(),
         Cause::EarlierError => "a cell before it ended with an error".to_owned(),
-        Cause::OutOfMemory { limit_bytes, .. } => format!("it needed more than {} of memory", show_size(*limit_bytes)),
+        Cause::OutOfMemory { limit_bytes, .. } => {
+            format!("it needed more than {} of memory", show_size(*limit_bytes))
+        }
         Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
         Cause::Exited { code } => format!("the kernel's process exited with {code}"),
-        Cause::DiskLimit { limit_bytes } => format!("it wrote more than {} to disk", show_size(*limit_bytes)),
+        Cause::DiskLimit { limit_bytes } => {
+            format!("it wrote more than {} to disk", show_size(*limit_bytes))
+        }
         Cause::Unresponsive => "the kernel did not answer any more".to_owned(),
         Cause::Restart => "the kernel was restarted".to_owned(),
         Cause::NoKernel => "no kernel could be started".to_owned(),
