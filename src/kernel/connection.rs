@@ -4,7 +4,7 @@
 //! so nothing is lost and nothing comes twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::codec::Framed;
 
 use super::KernelError;
@@ -32,9 +32,9 @@ use crate::sandbox::{Sandbox, SandboxError, Stream};
 const OUTBOX: usize = 1024;
 /// Events that wait for the session. When full, reading stops, the agent's outbox fills, and `print` waits.
 const INBOX: usize = 256;
-/// How often the agent is asked whether it is there, and how long it may take to show it.
+/// How often the agent is asked whether it is there, and how often in a row it may fail to show it.
 const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_LIMIT: Duration = Duration::from_secs(40);
+const PINGS_UNANSWERED: u32 = 3;
 /// How often a broken connection is tried again, and how long to wait in between.
 const RECONNECTS: u32 = 5;
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
@@ -264,34 +264,23 @@ type Frames = Framed<Box<dyn Stream>, FrameCodec>;
 ///
 /// Shared by the two halves of one task; atomic only because that task may move between threads.
 struct Pulse {
-    since: Instant,
-    /// When the peer was last heard, in milliseconds after `since`.
-    heard: AtomicU64,
+    /// How many pings were sent since the peer was last heard. Counted, not timed: a server that was itself stopped for a while must not
+    /// believe that everybody else was.
+    unanswered: AtomicU32,
     /// Set while the session is slow to take events: then silence is ours, not the agent's.
     busy: AtomicBool,
 }
 
 impl Pulse {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            heard: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
-        }
-    }
-
     fn beat(&self, busy: bool) {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Relaxed);
+        self.unanswered.store(0, Ordering::Relaxed);
         self.busy.store(busy, Ordering::Relaxed);
     }
 
-    fn is_gone(&self) -> bool {
-        let silent = self
-            .since
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)));
-        !self.busy.load(Ordering::Relaxed) && silent > PING_LIMIT
+    /// Another ping goes out. Says whether it is one too many.
+    fn ping(&self) -> bool {
+        let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed);
+        !self.busy.load(Ordering::Relaxed) && unanswered >= PINGS_UNANSWERED
     }
 }
 
@@ -372,7 +361,7 @@ impl Link {
         unsent: &mut Option<Frame>,
     ) -> Result<(), KernelError> {
         let (sink, stream) = frames.split();
-        let pulse = Pulse::new();
+        let pulse = Pulse { unanswered: AtomicU32::new(0), busy: AtomicBool::new(false) };
         tokio::select! {
             result = write(sink, outgoing, unsent, &pulse) => result,
             result = self.read(stream, &pulse) => result,
@@ -469,8 +458,8 @@ async fn write(
             None => tokio::select! {
                 frame = outgoing.recv() => frame,
                 _ = ping.tick() => {
-                    if pulse.is_gone() {
-                        return Err(KernelError::TimedOut { what: "answer a ping", seconds: PING_LIMIT.as_secs() });
+                    if pulse.ping() {
+                        return Err(KernelError::TimedOut { what: "answer a ping", seconds: PING_EVERY.as_secs() * u64::from(PINGS_UNANSWERED) });
                     }
                     Some(Frame { kind: Kind::Ping as u8, flags: 0, number: 0, payload: Bytes::new() })
                 }
