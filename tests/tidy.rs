@@ -37,7 +37,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("clap", &["cli", "config"]),
     ("humantime", &["cli", "config"]),
     ("hyper", &["cli"]),
-    ("hyper_util", &["cli"]),
+    ("hyper_util", &["api", "cli"]),
     ("landlock", &["sandbox"]),
     ("libc", &["sandbox", "agent"]),
     ("rusqlite", &["store"]),

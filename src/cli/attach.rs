@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::{Server, ServerFlags, parse_session};
 use super::link::{Incoming, Link};
 use super::show::{Detail, Screen};
-use crate::model::event::{Event, Seq};
+use crate::model::event::Seq;
 use crate::model::id::SessionId;
 
 /// What can be typed after `evercell attach`.
@@ -44,19 +44,23 @@ async fn follow(flags: Flags) -> Result<ExitCode> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut screen = Screen::of_process(Detail::Everything, &flags.session, &flags.figures);
     let server = Server::new(&flags.server)?;
-    let mut link = Link::open(server.clone(), flags.session.clone(), flags.after).await?;
+    // Old events may have been trimmed: what is left is what there is to show.
+    let first = server.first(&flags.session).await?;
+    if flags.after + 1 < first {
+        screen.note(&format!(
+            "the log begins at {first}; what came before was trimmed"
+        ))?;
+    }
+    let after = flags.after.max(first.saturating_sub(1));
+    let mut link = Link::open(server, flags.session, after).await?;
     loop {
         tokio::select! {
             incoming = link.next() => match incoming {
                 Incoming::Event(envelope) => {
                     screen.event(&envelope)?;
-                    // It may have been opened again since.
-                    let ended = matches!(envelope.event, Event::SessionEnded { .. });
-                    if ended && server.head(&flags.session).await.ok() <= Some(envelope.seq) {
-                        return Ok(ExitCode::SUCCESS);
-                    }
                 }
                 Incoming::Reply(..) => {}
+                Incoming::Ended => return Ok(ExitCode::SUCCESS),
                 Incoming::Lost => screen.note("the connection was lost; it is tried again")?,
                 Incoming::Back => screen.note("the connection is back")?,
                 Incoming::Failed(error) => return Err(error),

@@ -138,12 +138,12 @@ impl Server {
         .await
     }
 
-    /// The last position of a session's log.
-    pub(super) async fn head(&self, session: &SessionId) -> Result<Seq> {
+    /// The first position of a session's log that is still there.
+    pub(super) async fn first(&self, session: &SessionId) -> Result<Seq> {
         let found = self
             .request(Method::GET, &format!("/v1/sessions/{session}"), None)
             .await?;
-        number(&found, "head")
+        number(&found, "first")
     }
 
     /// Makes a request and returns the JSON of its answer.

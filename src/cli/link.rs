@@ -26,7 +26,9 @@ pub(super) enum Incoming {
     Lost,
     /// It is there again.
     Back,
-    /// It is not to be had again. Nothing more comes.
+    /// The session is over, and all of its log has come. Nothing more comes.
+    Ended,
+    /// The connection is not to be had again. Nothing more comes.
     Failed(anyhow::Error),
 }
 
@@ -63,6 +65,7 @@ impl Link {
             asked,
             out,
             unanswered: BTreeMap::new(),
+            last_words: None,
         };
         let task = tokio::spawn(async move {
             if let Err(error) = wire.run(socket).await {
@@ -109,12 +112,16 @@ struct Wire {
     asked: mpsc::Receiver<(u64, Value)>,
     out: mpsc::Sender<Incoming>,
     unanswered: BTreeMap<u64, Value>,
+    /// Why the server is about to close, as it said.
+    last_words: Option<String>,
 }
 
 /// Why a connection is over.
 enum Over {
     /// Nobody listens to us any more.
     Done,
+    /// The session is over.
+    Ended,
     Broken,
 }
 
@@ -125,6 +132,10 @@ impl Wire {
                 Over::Done => {
                     // A server sees us go; if it cannot be told, it finds out by itself.
                     let _ = socket.close(None).await;
+                    return Ok(());
+                }
+                Over::Ended => {
+                    let _ = self.out.send(Incoming::Ended).await;
                     return Ok(());
                 }
                 Over::Broken => {
@@ -177,7 +188,8 @@ impl Wire {
                                 return Ok(Over::Done);
                             }
                         }
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(Over::Broken),
+                        Some(Ok(Message::Close(Some(frame)))) => return self.closed(u16::from(frame.code)),
+                        Some(Ok(Message::Close(None)) | Err(_)) | None => return Ok(Over::Broken),
                         Some(Ok(_)) => {}
                     }
                 }
@@ -198,6 +210,20 @@ impl Wire {
         }
     }
 
+    /// What the server's last word means: `docs/api.md` lists the codes.
+    fn closed(&mut self, code: u16) -> Result<Over> {
+        match code {
+            1000 => Ok(Over::Ended),
+            // There is no such position in the log; what went before says which there are.
+            4409 | 4410 => {
+                Err(anyhow!(self.last_words.take().unwrap_or_else(|| format!(
+                    "the server closed with {code}"
+                ))))
+            }
+            _ => Ok(Over::Broken),
+        }
+    }
+
     fn understand(&mut self, text: &str) -> Result<Option<Incoming>> {
         let message: Value = serde_json::from_str(text).map_err(|_| self.nonsense())?;
         if let Some(seq) = message["seq"].as_u64() {
@@ -210,6 +236,9 @@ impl Wire {
             return Ok(serde_json::from_value(message)
                 .ok()
                 .map(|event| Incoming::Event(Box::new(event))));
+        }
+        if message["ok"].is_null() {
+            self.last_words = message["error"]["message"].as_str().map(str::to_owned);
         }
         let Some(number) = message["ref"].as_str().and_then(|text| text.parse().ok()) else {
             return Ok(None);

@@ -99,6 +99,7 @@ async fn run(flags: Flags, cells: Vec<String>) -> Result<ExitCode> {
         link,
         early: Vec::new(),
         seen: head,
+        started: false,
         flags,
     };
     for code in cells {
@@ -123,6 +124,8 @@ struct Run {
     early: Vec<Envelope>,
     /// The last event that came.
     seen: Seq,
+    /// Whether our cell has begun to run.
+    started: bool,
 }
 
 enum Outcome {
@@ -144,6 +147,7 @@ impl Run {
             command["limit_ms"] = millis(limit);
         }
         let execute = self.link.send(command).await;
+        self.started = false;
         let mut cell = None;
         let mut interrupted = false;
         loop {
@@ -168,6 +172,7 @@ impl Run {
                     },
                     Incoming::Lost => self.screen.note("the connection was lost; the cell runs on, and this goes on when the server is back")?,
                     Incoming::Back => self.screen.note("the connection is back")?,
+                    Incoming::Ended => bail!("the session ended before the cell did"),
                     Incoming::Failed(error) => {
                         self.detached()?;
                         return Err(error);
@@ -180,14 +185,17 @@ impl Run {
                         return Ok(Outcome::Detached);
                     }
                     self.screen.note("interrupting the cell; Ctrl-C once more detaches and leaves it running")?;
-                    let command = match cell {
-                        Some(cell) => json!({"op": "interrupt", "cell": cell}),
-                        None => json!({"op": "interrupt"}),
-                    };
-                    self.link.send(command).await;
+                    self.stop(cell).await;
                 }
             }
         }
+    }
+
+    /// Stops our cell: takes it out of the queue if it waits, interrupts it if it runs.
+    async fn stop(&mut self, cell: Option<CellId>) {
+        let Some(cell) = cell else { return };
+        let op = if self.started { "interrupt" } else { "cancel" };
+        self.link.send(json!({"op": op, "cell": cell})).await;
     }
 
     fn accepted(&mut self, reply: Result<Value, String>) -> Result<CellId> {
@@ -247,13 +255,10 @@ impl Run {
                 self.screen
                     .note(&format!("the deadline was extended by {by}"))?;
             }
+            Event::CellStarted { .. } => self.started = true,
             Event::CellFinished { status, .. } => {
                 self.screen.event(envelope)?;
                 return Ok(Some(*status));
-            }
-            Event::SessionEnded { .. } => {
-                self.screen.event(envelope)?;
-                bail!("the session ended before the cell did");
             }
             _ => self.screen.event(envelope)?,
         }
