@@ -9,6 +9,7 @@
 //! 5. Nothing above knows how the thing below is made, and nothing below knows who asked.
 
 pub mod agent;
+pub mod cli;
 pub mod model;
 pub mod protocol;
 pub mod sandbox;
