@@ -3,6 +3,7 @@
 //! Data goes to stdout, logs and errors to stderr. Each command builds the runtime it needs, since what runs in a sandbox has to stay
 //! single-threaded. This is the only room that constructs the others.
 
+mod agent;
 mod attach;
 mod client;
 mod doctor;
@@ -86,8 +87,24 @@ struct VersionFlags {
     json: bool,
 }
 
+/// What the server starts inside of sandboxes. Kept apart, so that they do not wait for the rest of the command line to be built.
+#[derive(Debug, Parser)]
+enum Hidden {
+    /// Become PID 1 of a sandbox.
+    SandboxInit(agent::SandboxInit),
+    /// Become the process that kernels are forked from.
+    ZygoteInit(agent::ZygoteInit),
+}
+
 /// Runs the program; what it returns is the exit code of the process.
 pub fn main() -> ExitCode {
+    let first = std::env::args_os().nth(1);
+    if first.is_some_and(|word| word == "sandbox-init" || word == "zygote-init") {
+        return match Hidden::parse() {
+            Hidden::SandboxInit(arguments) => agent::sandbox_init(&arguments),
+            Hidden::ZygoteInit(arguments) => agent::zygote_init(&arguments),
+        };
+    }
     let outcome = match Cli::parse().command {
         Command::Serve(flags) => serve::main(&flags),
         Command::Doctor(flags) => doctor::main(&flags),
