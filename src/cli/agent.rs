@@ -1,0 +1,54 @@
+//! Hidden: become PID 1 of a sandbox, or the zygote. Started by the native backend only.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::sandbox::native;
+
+/// Become PID 1 of a sandbox.
+#[derive(Debug, Args)]
+pub(super) struct SandboxInit {
+    /// The sandbox's directory.
+    directory: PathBuf,
+}
+
+/// Become the process that kernels are forked from.
+#[derive(Debug, Args)]
+pub(super) struct ZygoteInit {
+    /// The zygote's directory.
+    directory: PathBuf,
+    /// Move into the user namespace on descriptor 1.
+    #[arg(long)]
+    join: bool,
+}
+
+/// Makes the sandbox and goes on as its agent.
+pub(super) fn sandbox_init(arguments: &SandboxInit) -> ExitCode {
+    match native::init(&arguments.directory) {
+        // The first of two processes: the sandbox has what it needs from outside.
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(inside)) => run(inside),
+        // The server was told; this line goes to the agent's log.
+        Err(error) => fail(&error),
+    }
+}
+
+/// Makes the house and goes on as Python. Returns only if that does not work.
+pub(super) fn zygote_init(arguments: &ZygoteInit) -> ExitCode {
+    match native::zygote_init(&arguments.directory, arguments.join) {
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(inside: native::Inside) -> ExitCode {
+    let _ = inside;
+    std::thread::sleep(std::time::Duration::from_secs(600));
+    ExitCode::SUCCESS
+}
+
+fn fail(error: &native::StepError) -> ExitCode {
+    eprintln!("{error}: {}", error.source);
+    ExitCode::FAILURE
+}
