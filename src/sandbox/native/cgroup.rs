@@ -122,10 +122,7 @@ impl Cgroups {
     /// Makes them, with their limits.
     pub(super) fn create(&self, limits: &Limits) -> io::Result<()> {
         for hierarchy in &self.0 {
-            match fs::create_dir(&hierarchy.path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            make(&hierarchy.path)?;
         }
         self.limit(limits)
     }
@@ -238,12 +235,20 @@ const PERIOD_US: u64 = 100_000;
 /// How long to wait between two attempts to remove a group.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
-/// Makes our directory in a hierarchy; tells whether we may write there.
+/// Makes our directory in a hierarchy, and tries whether we may make groups in it: it may be there already and be another user's.
 fn make_ours(base: &Path) -> io::Result<PathBuf> {
     let ours = base.join(OURS);
-    match fs::create_dir(&ours) {
+    make(&ours)?;
+    let attempt = ours.join(format!("attempt-{}", std::process::id()));
+    make(&attempt)?;
+    fs::remove_dir(&attempt)?;
+    Ok(ours)
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(ours),
+        _ => Ok(()),
     }
 }
 

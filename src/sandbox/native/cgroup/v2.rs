@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::{Controller, Gauges, Hierarchy, PERIOD_US, make_ours, open, quota};
+use super::{Controller, Gauges, Hierarchy, PERIOD_US, make, make_ours, open, quota};
 use crate::model::limits::Limits;
 
 /// The group into which the server itself moves, where it has to.
@@ -54,12 +54,7 @@ fn enable(base: &Path, ours: &Path, name: &str) -> io::Result<()> {
             // delegated to us, move into one of our own. https://docs.kernel.org/admin-guide/cgroup-v2.html#no-internal-process-constraint
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let server = base.join(SERVER);
-                match fs::create_dir(&server) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
+                make(&server)?;
                 fs::write(server.join("cgroup.procs"), "0")?;
                 hand_down()?;
             }
