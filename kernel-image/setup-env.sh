@@ -114,6 +114,8 @@ say "2/4 compiling to bytecode"
 "$dir/bin/python" -m compileall -q -q -j 0 "$dir/lib" || true
 
 say "3/4 listing fonts for matplotlib"
+# Python programs that a session starts read their defaults from here: the CJK font comes after the one they ask for.
+sed -i 's/^#font.family: .*/font.family: sans-serif, Noto Sans CJK JP/' "$dir"/lib/python3*/site-packages/matplotlib/mpl-data/matplotlibrc
 PYTHONPATH="$here" PYTHONDONTWRITEBYTECODE=1 "$dir/bin/python" -m pykernel.fonts build ||
     fail "matplotlib's list of fonts could not be made; see the lines above"
 

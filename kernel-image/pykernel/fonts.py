@@ -6,6 +6,8 @@ resort of every text, whatever families a style sheet, `seaborn.set_theme` or th
 """
 
 import contextlib
+import importlib.util
+import os
 import pathlib
 import sys
 
@@ -20,21 +22,27 @@ def cache_directory():
 
 @contextlib.contextmanager
 def reading_cache():
-    """Lets matplotlib take `cache_directory()` as its own, though it cannot write there.
+    """Lets matplotlib take `cache_directory()` as its own while it is imported, though it cannot write there.
 
-    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning. The memory of which
-    directory it is must not outlive this block: the session has a home of its own.
+    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning; and it remembers the
+    one it found, which must not happen here, since the session that comes later has a home of its own.
     """
-    import matplotlib
+    data = importlib.util.find_spec("matplotlib").submodule_search_locations[0]
+    before = os.environ.get("MATPLOTLIBRC")
+    os.environ["MATPLOTLIBRC"] = os.path.join(data, "mpl-data", "matplotlibrc")
+    try:
+        import matplotlib
+    finally:
+        del os.environ["MATPLOTLIBRC"]
+        if before is not None:
+            os.environ["MATPLOTLIBRC"] = before
 
-    original = matplotlib._get_config_or_cache_dir
-    matplotlib._get_config_or_cache_dir = lambda *_: str(cache_directory())
+    originals = matplotlib.get_configdir, matplotlib.get_cachedir
+    matplotlib.get_configdir = matplotlib.get_cachedir = lambda: str(cache_directory())
     try:
         yield
     finally:
-        matplotlib._get_config_or_cache_dir = original
-        matplotlib.get_configdir.cache_clear()
-        matplotlib.get_cachedir.cache_clear()
+        matplotlib.get_configdir, matplotlib.get_cachedir = originals
 
 
 def add_cjk_fallback():

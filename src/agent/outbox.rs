@@ -252,11 +252,11 @@ impl Outbox {
         cursor.number <= self.last
     }
 
-    /// What is to be sent next, at most to the end of the current frame if `this_frame`. Returns how many slices were filled.
+    /// What is to be sent next, at most to the end of the frame `until`. Returns how many slices were filled.
     pub(crate) fn slices<'a>(
         &'a self,
         cursor: Cursor,
-        this_frame: bool,
+        until: Option<u64>,
         slices: &mut [IoSlice<'a>],
     ) -> usize {
         let Some(at) = self.find(cursor.number) else {
@@ -265,8 +265,11 @@ impl Outbox {
         let segment = &self.segments[at];
         let index = (cursor.number - segment.first) as usize;
         let from = segment.start(index) + cursor.offset;
-        if this_frame {
-            slices[0] = IoSlice::new(&segment.data[from..segment.ends[index] as usize]);
+        if let Some(until) = until {
+            let index = (until.max(cursor.number) - segment.first) as usize;
+            let end = segment.ends.get(index).or(segment.ends.last());
+            let end = *end.expect("a segment with a frame has an end") as usize;
+            slices[0] = IoSlice::new(&segment.data[from..end]);
             return 1;
         }
         slices[0] = IoSlice::new(&segment.data[from..segment.used]);

@@ -3,16 +3,17 @@
 //! There is one at a time, or none: kept frames wait in the outbox then. What answers a request of this connection belongs to it and is
 //! forgotten with it.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::outbox::{Cursor, Outbox};
 use crate::protocol::agent::Kind;
-use crate::protocol::codec::{CodecError, FLAG_MORE, Frame, FrameCodec};
+use crate::protocol::codec::{CodecError, FLAG_MORE, FRAME_HEAD, Frame, FrameCodec};
 
 /// What may wait for a server that does not read its answers, in bytes. Beyond it the connection is given up.
 const MOST_ANSWERS: usize = 4 * 1024 * 1024;
@@ -35,7 +36,17 @@ pub(crate) struct Control {
     /// The parts of a request so far.
     parts: Option<Frame>,
     /// Frames that are not kept. They go between kept frames.
-    answers: BytesMut,
+    answers: VecDeque<Aside>,
+    /// How many bytes they take.
+    waiting: usize,
+}
+
+/// A frame that is not kept.
+#[derive(Debug)]
+struct Aside {
+    /// The kept frame after which it is sent, so that the server hears of things in the order in which they happened.
+    after: u64,
+    wire: BytesMut,
 }
 
 /// Why a connection is given up.
@@ -66,7 +77,8 @@ impl Control {
             cursor,
             received,
             parts: None,
-            answers: BytesMut::new(),
+            answers: VecDeque::new(),
+            waiting: 0,
         }
     }
 
@@ -127,14 +139,16 @@ impl Control {
         outbox.ack(number.min(self.cursor.number - 1));
     }
 
-    /// Sends a frame that is not kept.
+    /// Sends a frame that is not kept, after the kept frame `after`.
     pub(crate) fn answer(
         &mut self,
+        after: u64,
         kind: Kind,
         number: u64,
         payload: Bytes,
     ) -> Result<(), RelayError> {
-        if self.answers.len() + payload.len() > MOST_ANSWERS {
+        self.waiting += FRAME_HEAD + payload.len();
+        if self.waiting > MOST_ANSWERS {
             return Err(RelayError::Answers);
         }
         let frame = Frame {
@@ -143,43 +157,57 @@ impl Control {
             number,
             payload,
         };
-        Ok(FrameCodec.encode(frame, &mut self.answers)?)
+        let mut wire = BytesMut::new();
+        FrameCodec.encode(frame, &mut wire)?;
+        self.answers.push_back(Aside { after, wire });
+        Ok(())
     }
 
     /// The same, with JSON.
     pub(crate) fn answer_json(
         &mut self,
+        after: u64,
         kind: Kind,
         number: u64,
         content: &impl Serialize,
     ) -> Result<(), RelayError> {
         let json = serde_json::to_vec(content).map_err(io::Error::from)?;
-        self.answer(kind, number, json.into())
+        self.answer(after, kind, number, json.into())
     }
 
     /// Sends as much as the server takes now.
     pub(crate) fn flush(&mut self, outbox: &mut Outbox) -> Result<(), RelayError> {
         loop {
-            let asides = !self.answers.is_empty();
-            let result = if asides && self.cursor.offset == 0 {
-                self.stream.try_write(&self.answers)
+            let aside = self.answers.front();
+            let is_due = self.cursor.offset == 0
+                && aside.is_some_and(|aside| aside.after < self.cursor.number);
+            let result = if let Some(aside) = aside
+                && is_due
+            {
+                self.stream.try_write(&aside.wire)
             } else if outbox.has_after(self.cursor) {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = outbox.slices(self.cursor, asides, &mut slices);
+                let until = aside.map(|aside| aside.after);
+                let filled = outbox.slices(self.cursor, until, &mut slices);
                 self.stream.try_write_vectored(&slices[..filled])
             } else {
                 return Ok(());
             };
             match result {
-                Ok(sent) if asides && self.cursor.offset == 0 => {
-                    let _ = self.answers.split_to(sent);
-                    if self.answers.is_empty() {
-                        self.answers = BytesMut::new();
-                    }
-                }
+                Ok(sent) if is_due => self.answer_sent(sent),
                 Ok(sent) => outbox.advance(&mut self.cursor, sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn answer_sent(&mut self, sent: usize) {
+        self.waiting -= sent;
+        if let Some(aside) = self.answers.front_mut() {
+            aside.wire.advance(sent);
+            if aside.wire.is_empty() {
+                self.answers.pop_front();
             }
         }
     }

@@ -485,7 +485,7 @@ impl Supervisor {
         let cursor = self.outbox.cursor_after(guest.hello.resume_after);
         let mut control = Control::new(guest.stream, guest.received, cursor);
         self.connection += 1;
-        if control.answer_json(Kind::AgentHello, 0, &hello).is_ok() {
+        if control.answer_json(0, Kind::AgentHello, 0, &hello).is_ok() {
             self.control = Some(control);
             // It may have sent more than its hello.
             self.receive_requests();
@@ -550,8 +550,9 @@ impl Supervisor {
 
     fn answer(&mut self, asker: Asker, content: &serde_json::Value) {
         if asker.connection == self.connection {
+            let after = self.outbox.last();
             self.with_control(|control| {
-                control.answer_json(Kind::Answer, asker.number, content)
+                control.answer_json(after, Kind::Answer, asker.number, content)
             });
         }
     }

@@ -42,7 +42,7 @@ impl Supervisor {
             Ok(Kind::Stat) => self.stat(asker),
             Ok(Kind::Ping) => {
                 self.with_control(|control| {
-                    control.answer(Kind::Pong, asker.number, Bytes::new())
+                    control.answer(0, Kind::Pong, asker.number, Bytes::new())
                 });
             }
             Ok(Kind::Shutdown) => self.end(ExitReason::Shutdown),
