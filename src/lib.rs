@@ -10,6 +10,8 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod kernel;
 pub mod model;
 pub mod protocol;
