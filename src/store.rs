@@ -13,11 +13,13 @@
 mod bulk;
 mod cells;
 mod checkpoint;
+mod crash;
 mod directory;
 mod error;
 mod events;
 mod readers;
 mod repair;
+mod reserve;
 mod schema;
 mod sessions;
 mod trim;

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+use super::crash::{self, Step};
 use super::{StoreError, schema};
 
 thread_local! {
@@ -95,5 +96,8 @@ fn report(result: rusqlite::Result<()>) {
 }
 
 fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<()> {
-    db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_row| Ok(()))
+    crash::step(Step::CheckpointBegins);
+    db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_row| Ok(()))?;
+    crash::step(Step::CheckpointDone);
+    Ok(())
 }

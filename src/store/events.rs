@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::bulk::{BulkDir, BulkFiles, LARGE_BYTES};
 use super::cells::{self, CellChange};
+use super::crash::{self, Step};
 use super::sessions::{SessionState, unsigned};
 use super::writer::Refused;
 use super::{SessionKey, StoreError};
@@ -140,6 +141,7 @@ fn insert(
         let (at_ms, bytes) = (append.at_ms.cast_signed(), event.json.len().cast_signed());
         if event.is_large() {
             bulk.write(append.session, bulk_end, &event.json)?;
+            crash::step(Step::BulkWritten);
             statement.execute(params![row_id, at_ms, bytes, Null, bulk_end.cast_signed()])?;
             bulk_end += event.json.len() as u64;
         } else {

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Durability, StoreError};
 
 /// Every step from an empty database to the present schema, in order. A step that was released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_sessions_events_cells.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_sessions_events_cells.sql")];
 
 /// Says that a database is ours: "evcl".
-const APPLICATION_ID: i64 = 0x6576_636c;
+pub(super) const APPLICATION_ID: i64 = 0x6576_636c;
 
 /// The size of a page. Small, because a commit writes whole pages and large events are not in the database. With a hundred
 /// sessions appending at once, 8192 costs a third of the throughput, 16384 half.

@@ -118,7 +118,7 @@ pub(super) fn expired(db: &Connection, since: UnixMillis) -> rusqlite::Result<Ve
     db.prepare_cached(&format!(
         "{COLUMNS} WHERE s.state = 'ended' AND p.active_at_ms < ?1 ORDER BY s.key"
     ))?
-    .query_map([since.cast_signed()], from_row)?
+    .query_map([i64::try_from(since).unwrap_or(i64::MAX)], from_row)?
     .collect()
 }
 

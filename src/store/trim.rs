@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::bulk::BulkFiles;
+use super::crash;
 use super::events::seq_of;
 use super::sessions::{SessionRow, unsigned};
 use super::writer::{Refused, Request};
@@ -189,6 +190,7 @@ pub(super) fn apply(db: &Connection, bulk: &mut BulkFiles, slice: &Slice) -> Res
     {
         // Its last event went in an earlier transaction. If this one fails, the next sweep finds nothing to delete.
         bulk.delete(session)?;
+        crash::step(crash::Step::BulkDeleted);
     }
     Ok(Step { trimmed, bulk_end })
 }
@@ -247,7 +249,7 @@ fn last_before(db: &Connection, session: SessionKey, since: UnixMillis) -> rusql
             params![
                 session.row_id(0),
                 session.row_id(Seq::MAX),
-                since.cast_signed()
+                i64::try_from(since).unwrap_or(i64::MAX),
             ],
             |row| Ok(seq_of(row.get(0)?)),
         )

@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bulk::BulkFiles;
 use super::checkpoint::Checkpoints;
+use super::crash::{self, Step};
 use super::directory::DirectoryLock;
 use super::events::Append;
+use super::reserve::Reserve;
 use super::sessions::{NewSession, SessionRow, SessionUpdate};
 use super::trim::{self, Slice, Trimmed};
 use super::{SessionKey, StoreError, StoredEvent, events, sessions};
@@ -115,6 +117,7 @@ impl Writer {
         queue: usize,
     ) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(queue);
+        let reserve = Reserve::open(file.parent().unwrap_or(&file));
         let checkpoints = Checkpoints::start(&file)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -123,6 +126,7 @@ impl Writer {
                     db,
                     file,
                     bulk,
+                    reserve,
                     checkpoints,
                 }
                 .run(inbox);
@@ -169,6 +173,7 @@ struct Loop {
     db: Connection,
     file: PathBuf,
     bulk: BulkFiles,
+    reserve: Reserve,
     checkpoints: Checkpoints,
 }
 
@@ -197,12 +202,15 @@ impl Loop {
         }
         match self.transact(group, outcomes) {
             Ok(()) => {
+                crash::step(Step::Committed);
                 for (request, outcome) in group.drain(..).zip(outcomes.drain(..)) {
                     if let Outcome::Trimmed(step) = &outcome
                         && let Some(end) = step.bulk_end
                     {
+                        crash::step(Step::Trimmed);
                         // Only now: until the commit the rows said that it is there.
                         self.bulk.release(step.trimmed.session, end);
+                        self.reserve.take();
                     }
                     request.answer(outcome);
                 }
@@ -210,7 +218,12 @@ impl Loop {
             Err(refused) if group.len() == 1 => {
                 let request = group.remove(0);
                 let error = refused.explain(request.what(), &self.file);
-                request.refuse(error);
+                let is_full = matches!(error, StoreError::Full { .. });
+                if is_full && request.makes_room() && self.reserve.give_up() {
+                    self.commit_group(&mut vec![request], outcomes);
+                } else {
+                    request.refuse(error);
+                }
             }
             // One of them spoilt it for all: each by itself, so that only that one fails.
             Err(_) => {
@@ -225,6 +238,7 @@ impl Loop {
     fn transact(&mut self, group: &[Request], outcomes: &mut Vec<Outcome>) -> Result<(), Refused> {
         outcomes.clear();
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        crash::step(Step::Begun);
         let written = group
             .iter()
             .try_for_each(|request| {
@@ -233,6 +247,7 @@ impl Loop {
             })
             // Before the commit, which says that it is there.
             .and_then(|()| Ok(self.bulk.sync()?))
+            .inspect(|()| crash::step(Step::Written))
             .and_then(|()| Ok(self.db.prepare_cached("COMMIT")?.execute([]).map(drop)?));
         if written.is_err() && !self.db.is_autocommit() {
             // SQLite has rolled back by itself after some errors. If this fails too, the next BEGIN says so.
@@ -284,6 +299,11 @@ impl Request {
         }
     }
 
+    /// Whether there is more room after it.
+    fn makes_room(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::Trim { .. })
+    }
+
     fn apply(&self, db: &Connection, bulk: &mut BulkFiles) -> Result<Outcome, Refused> {
         match self {
             Self::Create { new, .. } => Ok(Outcome::Created(Box::new(sessions::create(db, new)?))),
@@ -316,6 +336,7 @@ impl Request {
                 if let Some(committed) = committed {
                     committed(append.events);
                 }
+                crash::step(Step::Published);
                 let _ = reply.send(Ok(()));
             }
             (Self::Update { reply, .. } | Self::Delete { reply, .. }, Outcome::Done) => {
