@@ -22,6 +22,9 @@ enum Command {
     /// Become the process that kernels are forked from.
     #[command(hide = true)]
     ZygoteInit(agent::ZygoteInit),
+    /// Try out what isolation needs.
+    #[command(hide = true)]
+    SandboxProbe,
 }
 
 /// Runs the program with the arguments it was given.
@@ -29,5 +32,6 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::SandboxInit(arguments) => agent::sandbox_init(&arguments),
         Command::ZygoteInit(arguments) => agent::zygote_init(&arguments),
+        Command::SandboxProbe => agent::sandbox_probe(),
     }
 }

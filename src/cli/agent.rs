@@ -1,4 +1,4 @@
-//! Hidden: become PID 1 of a sandbox, or the zygote. Started by the native backend only.
+//! Hidden: become PID 1 of a sandbox, or the zygote, or try whether they can be made. Started by the native backend only.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +40,12 @@ pub(super) fn zygote_init(arguments: &ZygoteInit) -> ExitCode {
     match native::zygote_init(&arguments.directory, arguments.join) {
         Err(error) => fail(&error),
     }
+}
+
+/// Tries out what isolation needs and says how it went on standard output.
+pub(super) fn sandbox_probe() -> ExitCode {
+    native::probe();
+    ExitCode::SUCCESS
 }
 
 fn run(inside: native::Inside) -> ExitCode {

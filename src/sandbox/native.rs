@@ -18,6 +18,7 @@ mod house;
 mod ids;
 mod init;
 mod jail;
+mod probe;
 mod record;
 mod rootfs;
 mod seccomp;
@@ -39,6 +40,7 @@ use futures_util::future::BoxFuture;
 pub use cgroup::Gauges;
 pub use house::zygote_init;
 pub use init::{Inside, Unbounded, init};
+pub use probe::{Attempt, Part, probe};
 pub use step::StepError;
 
 use self::handle::NativeSandbox;
@@ -46,10 +48,11 @@ use self::house::House;
 use self::record::{Facts, Process, Record};
 use self::rootfs::Layout;
 use self::zygote::{Starter, Zygote};
-use super::{Backend, Sandbox, SandboxError, SandboxSpec};
+use super::{Backend, Sandbox, SandboxError, SandboxSpec, check};
 use crate::model::id::SandboxId;
 
 pub(super) use cgroup::{Controller, Host};
+pub(super) use sys::landlock_abi;
 
 /// What the native backend needs to know.
 #[derive(Clone, Debug)]
@@ -99,23 +102,14 @@ struct Shared {
 impl NativeBackend {
     /// Checks what can be had here and starts the zygote. Returns when it is ready: seconds, on a cold disk.
     pub async fn start(config: Config) -> Result<Self, SandboxError> {
-        let shared = tokio::task::spawn_blocking(move || Shared::prepare(config))
-            .await
-            .expect("preparing does not panic")?;
-        let spec = House {
-            layout: shared.layout.clone(),
-            privileged: shared.privileged,
-            first_id: if shared.privileged {
-                shared.config.first_id
-            } else {
-                rustix::process::geteuid().as_raw()
-            },
-            ids: if shared.privileged {
-                shared.config.ids
-            } else {
-                1
-            },
-        };
+        let shared = tokio::task::spawn_blocking(move || {
+            check::isolates(&config)?;
+            Shared::prepare(config)
+        })
+        .await
+        .expect("preparing does not panic")?;
+        let ids = (shared.config.first_id, shared.config.ids);
+        let spec = House::new(shared.layout.clone(), shared.privileged, ids);
         let starter = Starter {
             program: shared.config.program.clone(),
             directory: shared.zygote_directory(),
