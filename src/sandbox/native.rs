@@ -31,6 +31,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -95,6 +96,8 @@ struct Shared {
     layout: Layout,
     privileged: bool,
     cgroups: Host,
+    /// How much of its address space the zygote may write to, in bytes.
+    zygote_data: AtomicU64,
     /// The ids in use, as the house numbers them.
     ids: Mutex<BTreeSet<u32>>,
 }
@@ -116,6 +119,10 @@ impl NativeBackend {
         };
         let house = shared.house_of_survivors();
         let zygote = Zygote::start(starter, &spec, house).await?;
+        // The same for each zygote of an environment, near enough.
+        shared
+            .zygote_data
+            .store(zygote.data_bytes(), Ordering::Relaxed);
         Ok(Self {
             shared: Arc::new(shared),
             zygote,
@@ -205,7 +212,11 @@ impl Backend for NativeBackend {
     }
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {
-        self.zygote.stop().boxed()
+        async move {
+            self.zygote.stop().await;
+            self.shared.cgroups.tidy();
+        }
+        .boxed()
     }
 }
 
@@ -232,6 +243,7 @@ impl Shared {
             run,
             privileged: ids::is_privileged(),
             cgroups: Host::prepare(),
+            zygote_data: AtomicU64::new(0),
             ids: Mutex::default(),
             config,
         };
@@ -292,6 +304,8 @@ impl Shared {
             cgroups: self.cgroups.groups(spec.id),
             limits: spec.limits,
             workspace,
+            // What the zygote has allocated, each kernel has from the start.
+            shared_data_bytes: self.zygote_data.load(Ordering::Relaxed),
             orphan_ms: u64::try_from(self.config.orphan.as_millis()).unwrap_or(u64::MAX),
         });
         // First the record, then what it tells of: so it can be found after a crash in between.

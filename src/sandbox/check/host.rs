@@ -32,7 +32,7 @@ fn groups() -> Vec<Check> {
         if host.has(controller) {
             Check::ok(name, "bounded by a control group")
         } else {
-            let found = match host.refused.first() {
+            let found = match host.why_not(controller) {
                 Some(why) => format!("no control group can be made ({why})"),
                 None => "no control group has it".to_owned(),
             };
