@@ -9,7 +9,12 @@
 //! 5. Nothing above knows how the thing below is made, and nothing below knows who asked.
 
 pub mod agent;
+pub mod api;
 pub mod cli;
+pub mod config;
+pub mod kernel;
 pub mod model;
 pub mod protocol;
 pub mod sandbox;
+pub mod session;
+pub mod store;

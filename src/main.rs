@@ -1,4 +1,4 @@
-//! The program: parses the command line and hands it to [`evercell::cli`].
+//! The one program: server, client, and what runs in a sandbox.
 
 use std::process::ExitCode;
 

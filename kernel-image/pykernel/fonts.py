@@ -6,6 +6,8 @@ resort of every text, whatever families a style sheet, `seaborn.set_theme` or th
 """
 
 import contextlib
+import importlib.util
+import os
 import pathlib
 import sys
 
@@ -20,25 +22,32 @@ def cache_directory():
 
 @contextlib.contextmanager
 def reading_cache():
-    """Lets matplotlib take `cache_directory()` as its own, though it cannot write there.
+    """Lets matplotlib take `cache_directory()` as its own while it is imported, though it cannot write there.
 
-    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning. The memory of which
-    directory it is must not outlive this block: the session has a home of its own.
+    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning; and it remembers the
+    one it found, which must not happen here, since the session that comes later has a home of its own.
     """
-    import matplotlib
+    data = importlib.util.find_spec("matplotlib").submodule_search_locations[0]
+    before = os.environ.get("MATPLOTLIBRC")
+    os.environ["MATPLOTLIBRC"] = os.path.join(data, "mpl-data", "matplotlibrc")
+    try:
+        import matplotlib
+    finally:
+        del os.environ["MATPLOTLIBRC"]
+        if before is not None:
+            os.environ["MATPLOTLIBRC"] = before
 
-    original = matplotlib._get_config_or_cache_dir
-    matplotlib._get_config_or_cache_dir = lambda *_: str(cache_directory())
+    originals = matplotlib.get_configdir, matplotlib.get_cachedir
+    matplotlib.get_configdir = matplotlib.get_cachedir = lambda: str(cache_directory())
     try:
         yield
     finally:
-        matplotlib._get_config_or_cache_dir = original
-        matplotlib.get_configdir.cache_clear()
-        matplotlib.get_cachedir.cache_clear()
+        matplotlib.get_configdir, matplotlib.get_cachedir = originals
 
 
 def add_cjk_fallback():
     """Makes the CJK font the last of the fonts that every text of a figure may take its glyphs from."""
+    import matplotlib
     from matplotlib import font_manager
 
     families = [f for f in CJK_FAMILIES if any(entry.name == f for entry in font_manager.fontManager.ttflist)]
@@ -46,18 +55,29 @@ def add_cjk_fallback():
         return
     manager = font_manager.FontManager
     original = manager._find_fonts_by_props
+    # By weight and style. A search costs a good part of a millisecond, and a figure has hundreds of texts.
+    found = {}
 
     def _find_fonts_by_props(self, prop, *args, **kwargs):
+        prop = font_manager.FontProperties._from_any(prop)
         paths = original(self, prop, *args, **kwargs)
-        fallback = font_manager.FontProperties._from_any(prop).copy()
-        fallback.set_family(families[0])
-        try:
-            path = self.findfont(fallback, fallback_to_default=False)
-        except ValueError:
-            return paths
-        return paths if path in paths else [*paths, path]
+        key = prop.get_style(), prop.get_weight(), prop.get_stretch()
+        if key not in found:
+            wanted = prop.copy()
+            wanted.set_family(families[0])
+            found[key] = self.findfont(wanted, fallback_to_default=False)
+        return paths if found[key] in paths else [*paths, found[key]]
 
     manager._find_fonts_by_props = _find_fonts_by_props
+    # What the settings of the environment do for other programs would now only be a second search for each text.
+    matplotlib.rcParams["font.family"] = ["sans-serif"]
+
+
+def close():
+    """Closes the font files that are open: matplotlib would do so in a forked child, after other files have their numbers."""
+    manager = sys.modules.get("matplotlib.font_manager")
+    if manager is not None:
+        manager._get_font.cache_clear()
 
 
 def build():

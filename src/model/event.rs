@@ -194,8 +194,11 @@ pub enum Event {
         cell: CellId,
         /// By how much.
         by_ms: u64,
-        /// When it strikes now.
-        deadline_at_ms: UnixMillis,
+        /// How long the cell may run now.
+        limit_ms: u64,
+        /// When it strikes now; none while the cell waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_at_ms: Option<UnixMillis>,
         /// By how much it can still be extended.
         extendable_ms: u64,
     },

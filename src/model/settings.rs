@@ -60,7 +60,7 @@ pub struct Settings {
 }
 
 /// Why a wish is refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
     /// A number is outside of what this server allows.
     #[error("`{name}` is {asked}, but this server allows {least} to {most}")]

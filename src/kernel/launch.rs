@@ -1,0 +1,323 @@
+//! From an order to a kernel that has proved itself: sandbox, connection, start, first cell.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::KernelError;
+use super::connection::{Kernel, KernelEvents, Occurrence};
+use super::pool::Pool;
+use crate::model::id::SandboxId;
+use crate::model::limits::Limits;
+use crate::protocol::agent::AgentConfig;
+use crate::protocol::kernel::{Execute, Message, Request};
+use crate::sandbox::{Backend, SandboxSpec};
+
+/// How kernels are launched.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where workspaces lie: each is a directory of this one.
+    pub workspaces: PathBuf,
+    /// What a sandbox of the pool may use.
+    pub defaults: Limits,
+    /// How many kernels are kept warm at least.
+    pub pool_min: usize,
+    /// How many at most.
+    pub pool_max: usize,
+    /// How long an agent lives on without a server.
+    pub orphan_limit: Duration,
+}
+
+/// What is wanted of a kernel.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What its sandbox may use.
+    pub limits: Limits,
+    /// Its environment variables.
+    pub env: BTreeMap<String, String>,
+    /// The name of its workspace, which is made if it is not there.
+    pub workspace: String,
+}
+
+/// A kernel that has run a cell.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What it says from now on.
+    pub events: KernelEvents,
+    /// The last kept frame before that.
+    pub frame: u64,
+    /// Python's version.
+    pub python: String,
+    /// The name of its workspace.
+    pub(super) workspace: String,
+    /// Whether it had been kept warm.
+    pub warm: bool,
+}
+
+/// How long a kernel may take from nothing to its first cell's end.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes kernels, or takes them from the pool. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    pub(super) parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+pub(super) struct Parts {
+    backend: Arc<dyn Backend>,
+    config: Config,
+    pool: Pool,
+}
+
+impl Launcher {
+    /// A launcher on a backend. The pool is filled once [`Launcher::keep_warm`] runs.
+    pub fn new(backend: Arc<dyn Backend>, config: Config) -> Self {
+        let pool = Pool::new(config.pool_min, config.pool_max);
+        Self {
+            parts: Arc::new(Parts {
+                backend,
+                config,
+                pool,
+            }),
+        }
+    }
+
+    /// Keeps the pool filled until it is dropped.
+    pub async fn keep_warm(self) {
+        self.parts
+            .pool
+            .keep_filled(|| self.launch(None, &self.parts.config.defaults))
+            .await;
+    }
+
+    /// How many kernels are warm.
+    pub fn warm(&self) -> usize {
+        self.parts.pool.len()
+    }
+
+    /// A kernel that fits the order: from the pool where there is one, else made now.
+    ///
+    /// # Errors
+    /// It could not be made, or did not run its first cell in time.
+    pub async fn claim(&self, order: &Order) -> Result<Claimed, KernelError> {
+        self.parts.pool.arrival();
+        let is_new = !tokio::fs::try_exists(self.workspace(&order.workspace))
+            .await
+            .map_err(KernelError::Workspace)?;
+        let claimed = match is_new.then(|| self.from_pool(order)).flatten() {
+            Some(claimed) => self.name_workspace(claimed, &order.workspace).await?,
+            None => {
+                self.launch(Some(order.workspace.clone()), &order.limits)
+                    .await?
+            }
+        };
+        match self.fit(&claimed, order).await {
+            Ok(()) => Ok(claimed),
+            Err(error) => {
+                self.discard(claimed).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The directory of a workspace.
+    pub fn workspace(&self, name: &str) -> PathBuf {
+        self.parts.config.workspaces.join(name)
+    }
+
+    /// Destroys what is left of a sandbox of an earlier server.
+    ///
+    /// # Errors
+    /// Something of it could not be removed.
+    pub async fn destroy(&self, sandbox: SandboxId) -> Result<(), KernelError> {
+        self.parts
+            .backend
+            .destroy(sandbox)
+            .await
+            .map_err(KernelError::Sandbox)
+    }
+
+    /// Destroys all kernels of the pool.
+    pub async fn drain_pool(&self) {
+        for claimed in self.parts.pool.close() {
+            self.discard(claimed).await;
+        }
+    }
+
+    /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
+    fn from_pool(&self, order: &Order) -> Option<Claimed> {
+        let fits = order.limits.disk_bytes == self.parts.config.defaults.disk_bytes;
+        fits.then(|| self.parts.pool.take()).flatten()
+    }
+
+    /// Gives the workspace of a pooled kernel its final name. What is mounted in the sandbox follows the directory, not its name.
+    async fn name_workspace(
+        &self,
+        mut claimed: Claimed,
+        name: &str,
+    ) -> Result<Claimed, KernelError> {
+        match tokio::fs::rename(self.workspace(&claimed.workspace), self.workspace(name)).await {
+            Ok(()) => {
+                claimed.workspace = name.to_owned();
+                Ok(claimed)
+            }
+            Err(error) => {
+                self.discard(claimed).await;
+                Err(KernelError::Workspace(error))
+            }
+        }
+    }
+
+    async fn fit(&self, claimed: &Claimed, order: &Order) -> Result<(), KernelError> {
+        if order.limits != self.parts.config.defaults {
+            claimed
+                .kernel
+                .apply(&order.limits)
+                .await
+                .map_err(KernelError::Sandbox)?;
+            claimed
+                .kernel
+                .configure(&self.agent_config(&order.limits))?;
+        }
+        if !order.env.is_empty() {
+            claimed.kernel.request(Request::Configure {
+                env: order.env.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn launch(
+        &self,
+        workspace: Option<String>,
+        limits: &Limits,
+    ) -> Result<Claimed, KernelError> {
+        let id = SandboxId::new();
+        let workspace = workspace.unwrap_or_else(|| id.to_string());
+        let directory = self.workspace(&workspace);
+        tokio::fs::create_dir_all(&directory)
+            .await
+            .map_err(KernelError::Workspace)?;
+        let spec = SandboxSpec {
+            id,
+            limits: limits.clone(),
+            workspace: directory,
+        };
+        let began = Instant::now();
+        let sandbox = self
+            .parts
+            .backend
+            .create(spec)
+            .await
+            .map_err(KernelError::Sandbox)?;
+        let (kernel, events) = Kernel::connect(sandbox, 0);
+        let mut claimed = Claimed {
+            kernel,
+            events,
+            frame: 0,
+            python: String::new(),
+            workspace,
+            warm: false,
+        };
+        let proved = timeout(START_LIMIT, self.prove(&mut claimed, limits))
+            .await
+            .unwrap_or(Err(KernelError::TimedOut {
+                what: "run its first cell",
+                seconds: START_LIMIT.as_secs(),
+            }));
+        match proved {
+            Ok(()) => {
+                tracing::debug!(sandbox.id = %id, duration_ms = began.elapsed().as_millis(), "kernel launched");
+                Ok(claimed)
+            }
+            Err(error) => {
+                self.discard(claimed).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ready means: a cell has run.
+    async fn prove(&self, claimed: &mut Claimed, limits: &Limits) -> Result<(), KernelError> {
+        let kernel = &claimed.kernel;
+        kernel.configure(&self.agent_config(limits))?;
+        let start = kernel.start()?;
+        let proof = kernel.request(Request::Execute(Box::new(Execute {
+            cell: String::new(),
+            code: "1".to_owned(),
+            silent: true,
+            store_history: false,
+            allow_stdin: false,
+            user_expressions: BTreeMap::new(),
+        })));
+        let proof = proof?;
+        // What a kernel that cannot start says on its way out is the reason that the operator needs.
+        let mut said = String::new();
+        loop {
+            let event = claimed.events.next().await.ok_or(KernelError::Closed)?;
+            claimed.frame = claimed.frame.max(event.frame);
+            match event.what {
+                Occurrence::Message(message, _) => {
+                    if let Message::Ready { python, .. } = *message {
+                        claimed.python = python;
+                    }
+                }
+                Occurrence::Reply(reply) if reply.id == proof => break,
+                Occurrence::Stream(_, bytes) if said.len() < 4096 => {
+                    said.push_str(&String::from_utf8_lossy(&bytes))
+                }
+                Occurrence::Answer(number, body) if number == start => {
+                    if let Some(error) = body.get("error").and_then(|error| error.as_str()) {
+                        return Err(KernelError::Start(error.to_owned()));
+                    }
+                }
+                Occurrence::Exited(exit) => {
+                    return Err(KernelError::Start(
+                        format!("{} {}", describe(&exit), said.trim())
+                            .trim()
+                            .to_owned(),
+                    ));
+                }
+                Occurrence::Lost(why) => return Err(KernelError::Start(why)),
+                _ => {}
+            }
+        }
+        kernel.acknowledge(claimed.frame)
+    }
+
+    fn agent_config(&self, limits: &Limits) -> AgentConfig {
+        AgentConfig {
+            workspace_bytes: limits.workspace_bytes,
+            memory_bytes: limits.memory_bytes,
+            processes: limits.processes,
+            orphan_ms: u64::try_from(self.parts.config.orphan_limit.as_millis())
+                .unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Destroys a kernel that nobody has used, with its workspace.
+    async fn discard(&self, claimed: Claimed) {
+        let sandbox = claimed.kernel.sandbox();
+        if let Err(error) = claimed.kernel.destroy().await {
+            tracing::warn!(sandbox.id = %sandbox, error = %error, "a kernel could not be removed completely");
+        }
+        // Only a workspace that was made for this sandbox carries its name.
+        if claimed.workspace == sandbox.to_string() {
+            let _ = tokio::fs::remove_dir_all(self.workspace(&claimed.workspace)).await;
+        }
+    }
+}
+
+fn describe(exit: &crate::protocol::agent::KernelExit) -> String {
+    match (exit.code, exit.signal) {
+        (Some(code), _) => format!("it exited with code {code}"),
+        (_, Some(signal)) => format!("it was killed by signal {signal}"),
+        _ => "it ended".to_owned(),
+    }
+}

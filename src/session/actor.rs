@@ -1,0 +1,310 @@
+//! The one task that owns a session, and its loop.
+//!
+//! Whatever happens is handled in the same three steps: the state changes and says so in events; the events are committed to the log; only then
+//! does anything act on them (a cell is sent to the kernel, a frame is acknowledged, an asker is answered). While the data directory is full the
+//! events wait, the kernel's output waits in the agent, and new cells are refused: nothing is lost.
+
+mod cells;
+mod commands;
+mod kernel;
+mod running;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::{at_ms, unix_ms};
+use super::command::{Command, Denied, Reply, SessionError};
+use super::log::{Batch, EventLog};
+use super::output::Output;
+use super::queue::CellQueue;
+use super::view::{SessionView, Status};
+use crate::kernel::files::Files;
+use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
+use crate::model::event::{EndReason, Event, Seq, StartReason};
+use crate::model::id::{CellId, SessionId};
+use crate::model::settings::Settings;
+use crate::store::{SessionKey, Store, StoreError};
+use kernel::KernelState;
+use running::Running;
+
+/// How many events of the kernel are taken at once, and committed together.
+const BATCH: usize = 256;
+/// How often the log is tried again while the disk is full.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Everything that can wake a session. The list is closed on purpose: to know what a session reacts to, read this enum.
+enum Input {
+    Command(Command),
+    /// All handles are gone: the server is being taken down.
+    Abandoned,
+    Kernel(Vec<KernelEvent>),
+    Launched(Result<Claimed, KernelError>),
+    Time,
+}
+
+/// The owner of a session.
+pub(super) struct Actor {
+    pub(super) id: SessionId,
+    pub(super) key: SessionKey,
+    pub(super) log: std::sync::Arc<EventLog>,
+    pub(super) store: Store,
+    pub(super) launcher: Launcher,
+    pub(super) settings: Settings,
+    /// The name of its workspace.
+    pub(super) workspace: String,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) view: watch::Sender<SessionView>,
+    pub(super) kernel: KernelState,
+    pub(super) queue: CellQueue,
+    pub(super) running: Option<Running>,
+    /// Who waits for which reply of the kernel.
+    pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
+    /// Who waits for a sandbox, to get at its files.
+    pub(super) waiting_for_files: Vec<Reply<Files>>,
+    pub(super) idle_since: Instant,
+    pub(super) execution_count: u32,
+    pub(super) output: Output,
+    /// Events that have happened and are not in the log yet.
+    pub(super) pending: Vec<Event>,
+    /// The last kept frame whose events are in `pending` or in the log.
+    pub(super) frame: u64,
+    /// The last kept frame that the agent was told is stored.
+    pub(super) acknowledged: u64,
+    /// While the log cannot be written: when to try again.
+    pub(super) retry_at: Option<Instant>,
+    /// A buffer for the kernel's events, used again and again.
+    pub(super) inbox: Vec<KernelEvent>,
+}
+
+impl Actor {
+    /// Runs until the session ends; then its sandbox is gone.
+    pub(super) async fn run(mut self) -> EndReason {
+        self.launch(StartReason::Opened);
+        loop {
+            let input = self.next_input().await;
+            if let ControlFlow::Break((reason, reply)) = self.handle(input).await {
+                self.end(reason).await;
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(()));
+                }
+                return reason;
+            }
+            self.settle().await;
+            self.publish();
+        }
+    }
+
+    async fn next_input(&mut self) -> Input {
+        let due = self.next_due();
+        let stalled = self.retry_at.is_some();
+        let kernel = &mut self.kernel;
+        let inbox = &mut self.inbox;
+        tokio::select! {
+            // In this order: a flood of output delays neither an interrupt nor the deadline.
+            biased;
+            () = sleep_until(due) => Input::Time,
+            command = self.commands.recv() => command.map_or(Input::Abandoned, Input::Command),
+            // Not while the log cannot be written: the output waits in the agent.
+            launched = kernel.next(inbox, BATCH), if !stalled => match launched {
+                Some(launched) => Input::Launched(launched),
+                None => Input::Kernel(std::mem::take(inbox)),
+            },
+        }
+    }
+
+    async fn handle(&mut self, input: Input) -> ControlFlow<(EndReason, Option<Reply<()>>)> {
+        match input {
+            Input::Command(Command::End { reason, reply }) => {
+                return ControlFlow::Break((reason, Some(reply)));
+            }
+            Input::Abandoned => return ControlFlow::Break((EndReason::ServerStopped, None)),
+            Input::Command(command) => self.command(command).await,
+            Input::Launched(result) => self.launched(result).await,
+            Input::Kernel(mut events) => {
+                for event in events.drain(..) {
+                    self.kernel_event(event);
+                }
+                self.inbox = events;
+            }
+            Input::Time => return self.time_passed(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Commits what has happened, acts upon it, and lets the next cell begin if it can.
+    async fn settle(&mut self) {
+        if self.retry_at.is_some_and(|retry| retry > Instant::now()) {
+            return;
+        }
+        self.begin_next();
+        if self.commit().await {
+            self.acknowledge();
+            self.send_cell();
+        }
+    }
+
+    /// Writes the pending events to the log. Says whether the log is up to date; if not, it will be tried again.
+    async fn commit(&mut self) -> bool {
+        self.retry_at = None;
+        if self.pending.is_empty() {
+            return true;
+        }
+        let is_activity = self
+            .pending
+            .iter()
+            .any(|event| matches!(event, Event::CellFinished { .. }));
+        let mut batch = Batch {
+            events: std::mem::take(&mut self.pending),
+            kernel_frame: Some(self.frame),
+            keys: vec![],
+            is_activity,
+        };
+        match self.log.append(&batch).await {
+            Ok(_) => {
+                batch.events.clear();
+                // The allocation is used again.
+                self.pending = batch.events;
+                true
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Full { .. }) {
+                    tracing::error!(session.id = %self.id, error = %error, "events could not be written; trying again");
+                }
+                self.pending = batch.events;
+                self.retry_at = Some(Instant::now() + RETRY);
+                false
+            }
+        }
+    }
+
+    /// Commits events that a command causes, all or nothing, before the state changes.
+    async fn record(
+        &mut self,
+        events: Vec<Event>,
+        key: Option<(CellId, String)>,
+    ) -> Result<Seq, SessionError> {
+        if !self.pending.is_empty() {
+            return Err(Denied::StoreFull.into());
+        }
+        let batch = Batch {
+            events,
+            keys: key.into_iter().collect(),
+            is_activity: true,
+            ..Batch::default()
+        };
+        self.log.append(&batch).await.map_err(SessionError::from)
+    }
+
+    fn acknowledge(&mut self) {
+        if self.frame > self.acknowledged
+            && let Some(kernel) = self.kernel.connected()
+        {
+            // If the agent is gone there is nobody to forget it.
+            let _ = kernel.acknowledge(self.frame);
+            self.acknowledged = self.frame;
+        }
+    }
+
+    /// When time will have something to say.
+    fn next_due(&self) -> Instant {
+        let idle = (self.running.is_none() && self.queue.is_empty()).then(|| self.idle_end());
+        let running = self.running.as_ref().map(Running::next_due);
+        [idle, running, self.kernel.due(), self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn idle_end(&self) -> Instant {
+        self.idle_since + Duration::from_millis(self.settings.timeouts.idle_ms)
+    }
+
+    fn time_passed(&mut self) -> ControlFlow<(EndReason, Option<Reply<()>>)> {
+        let now = Instant::now();
+        if self.running.is_none() && self.queue.is_empty() && self.idle_end() <= now {
+            return ControlFlow::Break((EndReason::Idle, None));
+        }
+        self.kernel_due(now);
+        self.cell_due(now);
+        ControlFlow::Continue(())
+    }
+
+    /// Ends all that runs and waits, says so in the log, and destroys the sandbox.
+    async fn end(&mut self, reason: EndReason) {
+        let cause = match reason {
+            EndReason::ServerStopped => crate::model::event::Cause::ServerStopped,
+            _ => crate::model::event::Cause::SessionEnded,
+        };
+        self.commands.close();
+        self.finish_lost(&cause, "the session ended");
+        self.abort_queue(&cause);
+        self.deny_waiting(&Denied::Ended);
+        self.pending.push(Event::SessionEnded { reason });
+        // One more try if the disk is full; after that the end is still told to those who listen, by the closing of the log.
+        if !self.commit().await {
+            self.commit().await;
+        }
+        self.kernel.destroy().await;
+        while let Some(command) = self.commands.recv().await {
+            command.deny(Denied::Ended);
+        }
+        self.publish();
+        self.view.send_modify(|view| view.status = Status::Ended);
+        self.log.close();
+    }
+
+    /// Tells the outside what has changed.
+    fn publish(&self) {
+        let idle_end =
+            (self.running.is_none() && self.queue.is_empty()).then(|| at_ms(self.idle_end()));
+        self.view.send_if_modified(|view| {
+            let mut changed = false;
+            let mut set = |differs: bool| changed |= differs;
+            let status = self.status();
+            set(std::mem::replace(&mut view.status, status) != status);
+            set(
+                std::mem::replace(&mut view.execution_count, self.execution_count)
+                    != self.execution_count,
+            );
+            let running = self.running.as_ref().map(Running::view);
+            if view.running != running {
+                view.running = running;
+                set(true);
+            }
+            if !self.queue.cells().eq(view.queued.iter().copied()) {
+                view.queued = self.queue.cells().collect();
+                set(true);
+            }
+            let problem = self.kernel.problem();
+            if view.problem.as_deref() != problem {
+                view.problem = problem.map(str::to_owned);
+                set(true);
+            }
+            if changed {
+                view.active_at_ms =
+                    unix_ms().saturating_sub(super::clock::millis(self.idle_since.elapsed()));
+                view.idle_end_at_ms = idle_end;
+            }
+            changed
+        });
+    }
+
+    fn status(&self) -> Status {
+        match self.kernel.status() {
+            Status::Idle if self.running.is_some() => Status::Busy,
+            status => status,
+        }
+    }
+}
+
+/// What there is of a kernel before the task has begun.
+pub(super) fn unborn() -> KernelState {
+    KernelState::Dead {
+        problem: String::new(),
+    }
+}

@@ -1,0 +1,368 @@
+//! What happens to cells: they begin, show things, ask, are stopped, and end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Actor;
+use super::running::{InputWait, Running};
+use crate::model::event::{Cause, CellStatus, Event, InputOutcome, InterruptReason, Rung, Verdict};
+use crate::model::output::VariableChanges;
+use crate::protocol::kernel::{
+    Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
+};
+use crate::session::clock::{at_ms, millis, unix_ms};
+use crate::session::deadline::Deadline;
+use crate::session::queue::Waiting;
+
+impl Actor {
+    /// Lets the first waiting cell begin, if the kernel is free. It is sent once that is in the log.
+    pub(super) fn begin_next(&mut self) {
+        if !self.can_begin() {
+            return;
+        }
+        let Some(waiting) = self.queue.pop() else {
+            return;
+        };
+        let (running, event) = self.begin(waiting);
+        self.running = Some(running);
+        self.pending.push(event);
+    }
+
+    /// Whether a cell that comes now begins now.
+    pub(super) fn can_begin(&self) -> bool {
+        self.running.is_none() && self.kernel.is_ready()
+    }
+
+    /// What a cell is when it begins, and the event that says so.
+    pub(super) fn begin(&self, waiting: Waiting) -> (Running, Event) {
+        let Waiting {
+            cell,
+            request,
+            limit,
+        } = waiting;
+        let timeouts = &self.settings.timeouts;
+        let now = Instant::now();
+        let ceiling = Duration::from_millis(timeouts.ceiling_ms);
+        let deadline = Deadline::new(now, limit, ceiling, timeouts.warning_before(limit));
+        let counts = request.store_history && !request.silent;
+        let execution_count = counts.then_some(self.execution_count + 1);
+        let event = Event::CellStarted {
+            cell,
+            execution_count,
+            deadline_at_ms: at_ms(deadline.at()),
+            ceiling_at_ms: at_ms(deadline.ceiling_at()),
+        };
+        let running = Running {
+            cell,
+            request,
+            execution_count,
+            started: now,
+            started_at_ms: unix_ms(),
+            deadline,
+            request_id: None,
+            stopping: None,
+            input: None,
+            usage: None,
+        };
+        (running, event)
+    }
+
+    /// Sends the cell that has begun to the kernel, if that was not done yet.
+    pub(super) fn send_cell(&mut self) {
+        let Some(running) = self
+            .running
+            .as_mut()
+            .filter(|running| running.request_id.is_none())
+        else {
+            return;
+        };
+        let Some(kernel) = self.kernel.connected() else {
+            return;
+        };
+        self.output.bytes = 0;
+        let request = &running.request;
+        let execute = Execute {
+            cell: running.cell.to_string(),
+            code: request.code.clone(),
+            silent: request.silent,
+            store_history: request.store_history,
+            allow_stdin: request.allow_stdin,
+            user_expressions: request.user_expressions.clone(),
+        };
+        match kernel.request(Request::Execute(Box::new(execute))) {
+            Ok(id) => {
+                running.request_id = Some(id);
+                self.kernel.mark_used();
+            }
+            // The connection's end comes as an event of its own.
+            Err(error) => tracing::debug!(error = %error, "a cell could not be sent"),
+        }
+    }
+
+    /// A message of the kernel that is not about its own life.
+    pub(super) fn message(&mut self, message: Message, buffers: &[bytes::Bytes]) {
+        let cell = self.running.as_ref().map(|running| running.cell);
+        self.output.flush(&mut self.pending, cell);
+        if let Message::InputRequest {
+            request,
+            prompt,
+            password,
+        } = message
+        {
+            return self.input_requested(request, prompt, password);
+        }
+        if let Some(event) = self.output.message(cell, message, buffers) {
+            self.pending.push(event);
+        }
+    }
+
+    fn input_requested(&mut self, request: String, prompt: String, password: bool) {
+        // Nobody to ask for: a kernel that says so between cells is not believed.
+        let Some(running) = self
+            .running
+            .as_mut()
+            .filter(|running| running.input.is_none())
+        else {
+            return;
+        };
+        let since = Instant::now();
+        let until = since + Duration::from_millis(self.settings.timeouts.input_ms);
+        running.input = Some(InputWait {
+            request: request.clone(),
+            prompt: prompt.clone(),
+            password,
+            since,
+            until,
+        });
+        let cell = running.cell;
+        self.pending.push(Event::InputRequested {
+            cell,
+            request,
+            prompt,
+            password,
+            deadline_at_ms: at_ms(until),
+        });
+    }
+
+    /// The wait for a line is over; the cell's clock goes on.
+    pub(super) fn close_input(&mut self, outcome: InputOutcome) {
+        let Some(running) = self.running.as_mut() else {
+            return;
+        };
+        let Some(input) = running.input.take() else {
+            return;
+        };
+        running.deadline.pause(input.since.elapsed());
+        let (cell, deadline_at_ms) = (running.cell, at_ms(running.deadline.at()));
+        self.pending.push(Event::InputClosed {
+            cell,
+            request: input.request,
+            outcome,
+            deadline_at_ms,
+        });
+    }
+
+    /// The reply to the running cell.
+    pub(super) fn executed(&mut self, reply: NumberedReply) {
+        let Ok(reply) =
+            serde_json::from_value::<ExecuteReply>(serde_json::Value::Object(reply.body))
+        else {
+            // A cell whose end is not understood has ended all the same.
+            let broken = ExecuteReply {
+                status: ReplyStatus::Error,
+                execution_count: None,
+                error: None,
+                user_expressions: None,
+                variables: None,
+            };
+            return self.finish(broken);
+        };
+        self.finish(reply);
+    }
+
+    fn finish(&mut self, reply: ExecuteReply) {
+        self.close_input(InputOutcome::Interrupted);
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        self.output.flush(&mut self.pending, Some(running.cell));
+        let interrupted = reply
+            .error
+            .as_ref()
+            .is_some_and(|error| error.ename == "KeyboardInterrupt");
+        let status = match reply.status {
+            ReplyStatus::Ok => CellStatus::Ok,
+            ReplyStatus::Error => CellStatus::Error,
+        };
+        let cause = (status == CellStatus::Error).then(|| match running.stopping {
+            Some(stopping) if interrupted => match stopping.reason {
+                InterruptReason::Requested => Cause::Interrupted,
+                InterruptReason::Deadline => Cause::Deadline,
+                InterruptReason::ServerStopping => Cause::ServerStopped,
+            },
+            _ => Cause::Exception,
+        });
+        if running.execution_count.is_some() {
+            self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
+        }
+        self.pending.push(Event::CellFinished {
+            cell: running.cell,
+            status,
+            cause,
+            state: Verdict::Kept,
+            execution_count: running.execution_count.and(reply.execution_count),
+            usage: Some(running.usage(self.output.bytes)),
+            variables: reply.variables.filter(|changes| {
+                !running.request.silent || *changes != VariableChanges::default()
+            }),
+            user_expressions: reply
+                .user_expressions
+                .filter(|values| values.as_object().is_some_and(|map| !map.is_empty())),
+        });
+        self.idle_since = Instant::now();
+        if status == CellStatus::Error
+            && (running.request.stop_on_error || running.stopping.is_some())
+        {
+            self.abort_queue(&Cause::EarlierError);
+        }
+    }
+
+    /// The running cell's kernel is gone, and the variables with it.
+    pub(super) fn finish_lost(&mut self, cause: &Cause, why: &str) {
+        self.close_input(InputOutcome::Interrupted);
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        self.output.flush(&mut self.pending, Some(running.cell));
+        self.pending.push(Event::CellFinished {
+            cell: running.cell,
+            status: CellStatus::Error,
+            cause: Some(cause.clone()),
+            state: Verdict::Lost {
+                why: why.to_owned(),
+            },
+            execution_count: running.execution_count,
+            usage: Some(running.usage(self.output.bytes)),
+            variables: None,
+            user_expressions: None,
+        });
+        self.idle_since = Instant::now();
+    }
+
+    /// No cell that waits will run.
+    pub(super) fn abort_queue(&mut self, cause: &Cause) {
+        for waiting in self.queue.clear() {
+            self.pending.push(aborted(waiting.cell, cause.clone()));
+        }
+        self.idle_since = Instant::now();
+    }
+
+    /// Begins to stop the running cell. Does nothing if that has begun.
+    pub(super) fn stop_cell(&mut self, reason: InterruptReason) {
+        let Some(running) = self
+            .running
+            .as_mut()
+            .filter(|running| running.stopping.is_none())
+        else {
+            return;
+        };
+        running.begin_stopping(reason);
+        let cell = running.cell;
+        self.close_input(InputOutcome::Interrupted);
+        self.pending.push(Event::Interrupted {
+            cell,
+            reason,
+            rung: Rung::Sigint,
+        });
+        self.signal(Rung::Sigint);
+    }
+
+    /// Does what time asks for: input that nobody gave, the warning, the deadline, the next rung.
+    pub(super) fn cell_due(&mut self, now: Instant) {
+        let Some(running) = self
+            .running
+            .as_mut()
+            .filter(|running| running.request_id.is_some())
+        else {
+            return;
+        };
+        if let Some(stopping) = running.stopping {
+            if stopping.next <= now {
+                self.climb();
+            }
+        } else if let Some(input) = &running.input {
+            if input.until <= now {
+                let request = Request::InputReply {
+                    request: input.request.clone(),
+                    value: None,
+                    eof: true,
+                };
+                self.tell_kernel(request);
+                self.close_input(InputOutcome::TimedOut);
+            }
+        } else if running.deadline.at() <= now {
+            self.stop_cell(InterruptReason::Deadline);
+        } else if running.deadline.take_warning(now) {
+            let (cell, deadline) = (running.cell, running.deadlines());
+            self.pending.push(Event::DeadlineWarning {
+                cell,
+                deadline_at_ms: at_ms(running.deadline.at()),
+                extendable_ms: millis(deadline.extendable),
+            });
+        }
+    }
+
+    fn climb(&mut self) {
+        let Some(running) = self.running.as_mut() else {
+            return;
+        };
+        let (cell, reason) = (
+            running.cell,
+            running.stopping.map(|stopping| stopping.reason),
+        );
+        match (running.climb(), reason) {
+            (Some(rung), Some(reason)) => {
+                self.pending.push(Event::Interrupted { cell, reason, rung });
+                self.signal(rung);
+            }
+            // Even the kill was not followed by an end: the sandbox itself is given up.
+            _ => self.sandbox_lost("the kernel could not be killed"),
+        }
+    }
+
+    fn signal(&self, rung: Rung) {
+        let Some(kernel) = self.kernel.connected() else {
+            return;
+        };
+        let sent = match rung {
+            Rung::Sigint | Rung::SecondSigint => kernel.interrupt(),
+            Rung::Kill => kernel.kill(),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(error = %error, "a signal could not be sent");
+        }
+    }
+
+    pub(super) fn tell_kernel(&self, request: Request) {
+        if let Some(kernel) = self.kernel.connected()
+            && let Err(error) = kernel.request(request)
+        {
+            tracing::debug!(error = %error, "a request could not be sent");
+        }
+    }
+}
+
+/// The end of a cell that has not run.
+pub(super) fn aborted(cell: crate::model::id::CellId, cause: Cause) -> Event {
+    Event::CellFinished {
+        cell,
+        status: CellStatus::Aborted,
+        cause: Some(cause),
+        state: Verdict::Kept,
+        execution_count: None,
+        usage: None,
+        variables: None,
+        user_expressions: None,
+    }
+}

@@ -1,0 +1,452 @@
+//! What is asked of a session, and what it answers. What is allowed when, is decided here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Actor;
+use super::cells::aborted;
+use crate::kernel::KernelError;
+use crate::model::event::{
+    Cause, CommAction, CommMessage, CommSide, Event, InputOutcome, InterruptReason, StartReason,
+};
+use crate::model::id::CellId;
+use crate::protocol::kernel::Request;
+use crate::session::clock::millis;
+use crate::session::command::{
+    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
+};
+use crate::session::queue::Waiting;
+use crate::session::view::Status;
+use crate::store::CellRow;
+
+/// How many questions to the kernel may be open at once.
+const MAX_ASKS: usize = 32;
+
+impl Actor {
+    /// Handles a command, and answers it.
+    pub(super) async fn command(&mut self, command: Command) {
+        // An asker who has gone away is not told.
+        match command {
+            Command::Execute { request, reply } => {
+                let answer = self.execute(request).await;
+                let _ = reply.send(answer);
+                // After the answer: whoever asked knows the cell before its first output is there.
+                self.send_cell();
+            }
+            Command::Extend { cell, by, reply } => drop(reply.send(self.extend(cell, by).await)),
+            Command::Interrupt { cell, reply } => drop(reply.send(self.interrupt(cell))),
+            Command::Cancel { cell, reply } => drop(reply.send(self.cancel(cell).await)),
+            Command::Restart { reply } => drop(reply.send(self.restart_asked())),
+            Command::Input { answer, reply } => drop(reply.send(self.answer_input(answer))),
+            Command::Ask { request, reply } => self.ask(request, reply),
+            Command::Comm { message, reply } => drop(reply.send(self.comm(message).await)),
+            Command::Files { reply } => self.files(reply),
+            Command::End { .. } => unreachable!("the loop handles the end"),
+        }
+    }
+
+    async fn execute(&mut self, request: CellRequest) -> Result<Queued, SessionError> {
+        check(&request)?;
+        if let Some(key) = &request.key
+            && let Some(row) = self.store.cell_by_key(self.key, key).await?
+        {
+            return self.duplicate(&row, &request).await;
+        }
+        let limit = self.limit(&request)?;
+        if self.queue.is_full() {
+            return Err(Denied::QueueFull {
+                bound: self.queue.bound(),
+            }
+            .into());
+        }
+        let cell = CellId::new();
+        let position = u32::try_from(self.queue.len() + usize::from(self.running.is_some()))
+            .unwrap_or(u32::MAX);
+        let key = request.key.clone().map(|key| (cell, key));
+        let queued = Event::CellQueued {
+            cell,
+            code: request.code.clone(),
+            position,
+            silent: request.silent,
+            origin: request.origin.clone(),
+        };
+        let waiting = Waiting {
+            cell,
+            request,
+            limit,
+        };
+        let ceiling = Duration::from_millis(self.settings.timeouts.ceiling_ms).max(limit);
+        let waits = Deadlines {
+            cell,
+            limit,
+            ceiling,
+            deadline_at_ms: None,
+            extendable: ceiling - limit,
+        };
+        // Nothing changes before the cell is in the log: if it cannot be written, the cell was never accepted.
+        if position == 0 && self.can_begin() {
+            let (running, started) = self.begin(waiting);
+            let last = self.record(vec![queued, started], key).await?;
+            let deadlines = running.deadlines();
+            self.running = Some(running);
+            return Ok(Queued {
+                cell,
+                seq: last - 1,
+                position,
+                deadlines,
+                duplicate: false,
+            });
+        }
+        let seq = self.record(vec![queued], key).await?;
+        self.queue.push(waiting);
+        if self.kernel.status() == Status::Dead {
+            self.launch(StartReason::Recovered);
+        }
+        Ok(Queued {
+            cell,
+            seq,
+            position,
+            deadlines: waits,
+            duplicate: false,
+        })
+    }
+
+    fn limit(&self, request: &CellRequest) -> Result<Duration, Denied> {
+        let timeouts = &self.settings.timeouts;
+        let limit = request
+            .limit
+            .unwrap_or(Duration::from_millis(timeouts.cell_ms));
+        if limit.is_zero() || millis(limit) > timeouts.ceiling_ms {
+            let why = format!(
+                "is {} ms, but 1 to {} are allowed",
+                millis(limit),
+                timeouts.ceiling_ms
+            );
+            return Err(Denied::BadField {
+                field: "limit_ms",
+                why,
+            });
+        }
+        Ok(limit)
+    }
+
+    /// The same key again: the first cell's answer, if it is the same source.
+    async fn duplicate(
+        &mut self,
+        row: &CellRow,
+        request: &CellRequest,
+    ) -> Result<Queued, SessionError> {
+        let events = self
+            .store
+            .read(self.key, row.queued - 1, 1, usize::MAX)
+            .await?;
+        let first: Option<crate::model::event::Envelope> = events
+            .first()
+            .filter(|event| event.seq == row.queued)
+            .and_then(|event| serde_json::from_slice(&event.json).ok());
+        // An event that was trimmed is not compared.
+        if let Some(Event::CellQueued { code, .. }) = first.map(|envelope| envelope.event)
+            && code != request.code
+        {
+            return Err(Denied::KeyReused.into());
+        }
+        let deadlines = match self
+            .running
+            .as_ref()
+            .filter(|running| running.cell == row.cell)
+        {
+            Some(running) => running.deadlines(),
+            None => {
+                let limit = self.limit(request)?;
+                let ceiling = Duration::from_millis(self.settings.timeouts.ceiling_ms).max(limit);
+                Deadlines {
+                    cell: row.cell,
+                    limit,
+                    ceiling,
+                    deadline_at_ms: None,
+                    extendable: Duration::ZERO,
+                }
+            }
+        };
+        let ahead = self.queue.cells().position(|cell| cell == row.cell);
+        let position = ahead.map_or(0, |ahead| ahead + usize::from(self.running.is_some()));
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        Ok(Queued {
+            cell: row.cell,
+            seq: row.queued,
+            position,
+            deadlines,
+            duplicate: true,
+        })
+    }
+
+    async fn extend(
+        &mut self,
+        cell: Option<CellId>,
+        by: Duration,
+    ) -> Result<Deadlines, SessionError> {
+        if by.is_zero() {
+            return Err(Denied::BadField {
+                field: "by_ms",
+                why: "must be at least 1".to_owned(),
+            }
+            .into());
+        }
+        let beyond = |grantable| {
+            SessionError::Denied(Denied::BeyondCeiling {
+                asked_ms: millis(by),
+                grantable_ms: millis(grantable),
+            })
+        };
+        if let Some(running) = self
+            .running
+            .as_ref()
+            .filter(|running| cell.is_none_or(|cell| cell == running.cell))
+        {
+            let mut moved = running.deadline;
+            moved.extend(by).map_err(beyond)?;
+            let deadlines = Deadlines {
+                cell: running.cell,
+                limit: moved.limit(),
+                ceiling: moved.ceiling(),
+                deadline_at_ms: Some(super::at_ms(moved.at())),
+                extendable: moved.extendable(),
+            };
+            self.record(vec![extended(&deadlines, by)], None).await?;
+            if let Some(running) = self.running.as_mut() {
+                running.deadline = moved;
+            }
+            return Ok(deadlines);
+        }
+        let Some(cell) = cell else {
+            return Err(Denied::NothingRuns.into());
+        };
+        let Some(waiting) = self.queue.find(cell) else {
+            return Err(self.not_here(cell).await);
+        };
+        let ceiling = Duration::from_millis(self.settings.timeouts.ceiling_ms).max(waiting.limit);
+        let limit = waiting.limit + by;
+        if limit > ceiling {
+            return Err(beyond(ceiling - waiting.limit));
+        }
+        let deadlines = Deadlines {
+            cell,
+            limit,
+            ceiling,
+            deadline_at_ms: None,
+            extendable: ceiling - limit,
+        };
+        self.record(vec![extended(&deadlines, by)], None).await?;
+        if let Some(waiting) = self.queue.find(cell) {
+            waiting.limit = limit;
+        }
+        Ok(deadlines)
+    }
+
+    fn interrupt(&mut self, cell: Option<CellId>) -> Result<Interruption, SessionError> {
+        match (&self.running, cell) {
+            (None, None) => return Ok(Interruption { cell: None }),
+            (Some(running), cell) if cell.is_none_or(|cell| cell == running.cell) => {}
+            _ => return Err(Denied::NothingRuns.into()),
+        }
+        let cell = self.running.as_ref().map(|running| running.cell);
+        // The signal goes first; that it is in the log follows at once.
+        self.stop_cell(InterruptReason::Requested);
+        Ok(Interruption { cell })
+    }
+
+    async fn cancel(&mut self, cell: CellId) -> Result<(), SessionError> {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.cell == cell)
+        {
+            return Err(Denied::CellRuns(cell).into());
+        }
+        if self.queue.find(cell).is_none() {
+            return Err(self.not_here(cell).await);
+        }
+        self.record(vec![aborted(cell, Cause::Cancelled)], None)
+            .await?;
+        self.queue.remove(cell);
+        Ok(())
+    }
+
+    /// Why a cell neither runs nor waits.
+    async fn not_here(&mut self, cell: CellId) -> SessionError {
+        match self.store.cell(self.key, cell).await {
+            Ok(Some(_)) => Denied::CellFinished(cell).into(),
+            Ok(None) => Denied::UnknownCell(cell).into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn restart_asked(&mut self) -> Result<(), SessionError> {
+        let why = "the kernel was restarted";
+        match self.kernel.status() {
+            // A fresh kernel is on its way.
+            Status::Starting => self.abort_queue(&Cause::Restart),
+            Status::Dead => self.launch(StartReason::Restarted),
+            _ => {
+                self.finish_lost(&Cause::Restart, why);
+                self.abort_queue(&Cause::Restart);
+                self.deny_waiting(&Denied::NoKernel(why.to_owned()));
+                self.restart(StartReason::Restarted);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_input(&mut self, answer: InputAnswer) -> Result<(), SessionError> {
+        let InputAnswer { request, value } = answer;
+        let open = self
+            .running
+            .as_ref()
+            .and_then(|running| running.input.as_ref());
+        let Some(open) = open.filter(|open| {
+            request
+                .as_ref()
+                .is_none_or(|request| *request == open.request)
+        }) else {
+            return Err(Denied::NoInput.into());
+        };
+        let eof = value.is_none();
+        self.tell_kernel(Request::InputReply {
+            request: open.request.clone(),
+            value,
+            eof,
+        });
+        self.close_input(InputOutcome::Answered);
+        Ok(())
+    }
+
+    /// Passes a question on to a kernel that is free to answer it.
+    fn ask(&mut self, request: Request, reply: Reply<serde_json::Map<String, serde_json::Value>>) {
+        match self.put_question(request) {
+            Ok(id) => drop(self.asks.insert(id, reply)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn put_question(&self, request: Request) -> Result<u64, SessionError> {
+        if self.running.is_some() {
+            return Err(Denied::KernelBusy.into());
+        }
+        if self.asks.len() >= MAX_ASKS {
+            return Err(Denied::Busy.into());
+        }
+        if !self.kernel.is_ready() {
+            let problem = self.kernel.problem().unwrap_or("it is being started");
+            return Err(Denied::NoKernel(problem.to_owned()).into());
+        }
+        let kernel = self.kernel.connected().ok_or(Denied::Busy)?;
+        kernel
+            .request(request)
+            .map_err(|error: KernelError| SessionError::Kernel(error))
+    }
+
+    async fn comm(&mut self, message: CommMessage) -> Result<(), SessionError> {
+        if !self.kernel.is_ready() {
+            return Err(Denied::NoKernel("it is being started".to_owned()).into());
+        }
+        let cell = self.running.as_ref().map(|running| running.cell);
+        self.record(
+            vec![Event::Comm {
+                cell,
+                from: CommSide::Client,
+                message: message.clone(),
+            }],
+            None,
+        )
+        .await?;
+        let CommMessage {
+            comm,
+            comm_id,
+            target_name,
+            data,
+            metadata,
+            buffers,
+        } = message;
+        self.tell_kernel(match comm {
+            CommAction::Open => {
+                let target_name = target_name.unwrap_or_default();
+                Request::CommOpen {
+                    comm_id,
+                    target_name,
+                    data,
+                    metadata,
+                    buffers,
+                }
+            }
+            CommAction::Msg => Request::CommMsg {
+                comm_id,
+                data,
+                metadata,
+                buffers,
+            },
+            CommAction::Close => Request::CommClose {
+                comm_id,
+                data,
+                metadata,
+                buffers,
+            },
+        });
+        Ok(())
+    }
+
+    fn files(&mut self, reply: Reply<crate::kernel::files::Files>) {
+        match (self.kernel.connected(), self.kernel.status()) {
+            (Some(kernel), _) => drop(reply.send(Ok(kernel.files()))),
+            (None, Status::Starting) => self.waiting_for_files.push(reply),
+            _ => {
+                let problem = self.kernel.problem().unwrap_or_default().to_owned();
+                let _ = reply.send(Err(Denied::NoKernel(problem).into()));
+            }
+        }
+    }
+}
+
+fn extended(deadlines: &Deadlines, by: Duration) -> Event {
+    Event::DeadlineExtended {
+        cell: deadlines.cell,
+        by_ms: millis(by),
+        limit_ms: millis(deadlines.limit),
+        deadline_at_ms: deadlines.deadline_at_ms,
+        extendable_ms: millis(deadlines.extendable),
+    }
+}
+
+/// Whether a request can be at all, whatever the session is doing.
+fn check(request: &CellRequest) -> Result<(), Denied> {
+    let CellRequest {
+        code,
+        key,
+        origin,
+        user_expressions,
+        ..
+    } = request;
+    let expressions: &BTreeMap<String, String> = user_expressions;
+    let bytes = code.len()
+        + expressions
+            .iter()
+            .map(|(name, code)| name.len() + code.len())
+            .sum::<usize>();
+    if bytes > CellRequest::MAX_CODE {
+        return Err(Denied::CellTooLarge {
+            bytes,
+            bound: CellRequest::MAX_CODE,
+        });
+    }
+    for (field, text) in [("key", key), ("origin", origin)] {
+        if text
+            .as_ref()
+            .is_some_and(|text| text.is_empty() || text.len() > CellRequest::MAX_NAME)
+        {
+            return Err(Denied::BadField {
+                field,
+                why: format!("must have 1 to {} bytes", CellRequest::MAX_NAME),
+            });
+        }
+    }
+    Ok(())
+}

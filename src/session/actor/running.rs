@@ -1,0 +1,132 @@
+//! The cell that runs: its deadline, what it waits for, and how far the attempt to stop it has come.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::event::{InterruptReason, Rung, UnixMillis, Usage};
+use crate::model::id::CellId;
+use crate::protocol::agent::UsageReport;
+use crate::session::clock::{at_ms, millis};
+use crate::session::command::{CellRequest, Deadlines};
+use crate::session::deadline::Deadline;
+use crate::session::view::{InputView, RunningView};
+
+/// How long code may take to react to a SIGINT before the next rung.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the agent may take to kill a kernel before the sandbox is given up.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A cell that runs.
+#[derive(Debug)]
+pub(in crate::session) struct Running {
+    pub(super) cell: CellId,
+    pub(super) request: CellRequest,
+    pub(super) execution_count: Option<u32>,
+    pub(super) started: Instant,
+    pub(super) started_at_ms: UnixMillis,
+    pub(super) deadline: Deadline,
+    /// The id under which the kernel was asked to run it; none until its start is in the log.
+    pub(super) request_id: Option<u64>,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) input: Option<InputWait>,
+    pub(super) usage: Option<UsageReport>,
+}
+
+/// An attempt to stop the cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopping {
+    pub(super) reason: InterruptReason,
+    pub(super) rung: Rung,
+    /// When the next rung is due.
+    pub(super) next: Instant,
+}
+
+/// An `input()` that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InputWait {
+    pub(super) request: String,
+    pub(super) prompt: String,
+    pub(super) password: bool,
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+}
+
+impl Running {
+    /// When time will have something to say about it.
+    pub(super) fn next_due(&self) -> Instant {
+        match (&self.stopping, &self.input) {
+            (Some(stopping), _) => stopping.next,
+            // The deadline stands still while the user is asked.
+            (None, Some(input)) => input.until,
+            (None, None) => self.deadline.next(),
+        }
+    }
+
+    /// The first rung: SIGINT.
+    pub(super) fn begin_stopping(&mut self, reason: InterruptReason) {
+        self.stopping = Some(Stopping {
+            reason,
+            rung: Rung::Sigint,
+            next: Instant::now() + GRACE,
+        });
+    }
+
+    /// The next rung, if there is one.
+    pub(super) fn climb(&mut self) -> Option<Rung> {
+        let stopping = self.stopping.as_mut()?;
+        let (rung, wait) = match stopping.rung {
+            Rung::Sigint => (Rung::SecondSigint, GRACE),
+            Rung::SecondSigint => (Rung::Kill, KILL_LIMIT),
+            Rung::Kill => return None,
+        };
+        stopping.rung = rung;
+        stopping.next = Instant::now() + wait;
+        Some(rung)
+    }
+
+    pub(super) fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            cell: self.cell,
+            limit: self.deadline.limit(),
+            ceiling: self.deadline.ceiling(),
+            deadline_at_ms: Some(at_ms(self.deadline.at())),
+            extendable: self.deadline.extendable(),
+        }
+    }
+
+    /// What it has used: as the agent measured it, else by our own clock.
+    pub(super) fn usage(&self, output_bytes: u64) -> Usage {
+        let own = UsageReport {
+            wall_us: micros(self.started.elapsed()),
+            ..UsageReport::default()
+        };
+        let report = self.usage.as_ref().unwrap_or(&own);
+        Usage {
+            wall_ms: report.wall_us.div_ceil(1000),
+            cpu_ms: report.cpu_us.div_ceil(1000),
+            peak_memory_bytes: report.peak_memory_bytes,
+            output_bytes,
+        }
+    }
+
+    pub(super) fn view(&self) -> RunningView {
+        RunningView {
+            cell: self.cell,
+            started_at_ms: self.started_at_ms,
+            // From the start, not from now: a view that has not changed stays equal.
+            deadline_at_ms: self.started_at_ms + millis(self.deadline.at() - self.started),
+            ceiling_at_ms: self.started_at_ms + millis(self.deadline.ceiling_at() - self.started),
+            input: self.input.as_ref().map(|input| InputView {
+                request: input.request.clone(),
+                prompt: input.prompt.clone(),
+                password: input.password,
+                deadline_at_ms: self.started_at_ms + millis(input.until - self.started),
+            }),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

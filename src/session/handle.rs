@@ -1,0 +1,190 @@
+//! The handle of a session: all that a front end can do with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::command::{
+    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
+};
+use super::log::EventLog;
+use super::view::SessionView;
+use crate::kernel::files::Files;
+use crate::model::event::{CommMessage, EndReason};
+use crate::model::id::{CellId, SessionId};
+use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
+
+/// A session, as front ends hold it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    pub(super) id: SessionId,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) view: watch::Receiver<SessionView>,
+    pub(super) log: Arc<EventLog>,
+}
+
+impl SessionHandle {
+    /// Its id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// What it is doing.
+    pub fn view(&self) -> SessionView {
+        let mut view = self.view.borrow().clone();
+        view.head = self.log.head();
+        view.first = self.log.first();
+        view
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Arc<EventLog> {
+        &self.log
+    }
+
+    /// Submits a cell. When this returns, the cell is in the log, on disk.
+    ///
+    /// # Errors
+    /// The queue is full, the source too long, the key reused, the session over, or the store cannot write.
+    pub async fn execute(&self, request: CellRequest) -> Result<Queued, SessionError> {
+        self.ask(|reply| Command::Execute { request, reply }).await
+    }
+
+    /// Moves the deadline of a cell; of the running one if none is named.
+    ///
+    /// # Errors
+    /// It has finished, is unknown, or the ceiling does not allow it.
+    pub async fn extend(
+        &self,
+        cell: Option<CellId>,
+        by: Duration,
+    ) -> Result<Deadlines, SessionError> {
+        self.ask(|reply| Command::Extend { cell, by, reply }).await
+    }
+
+    /// Interrupts the running cell, if it is the one that is named or none is, and aborts the cells behind it.
+    ///
+    /// # Errors
+    /// The named cell does not run.
+    pub async fn interrupt(&self, cell: Option<CellId>) -> Result<Interruption, SessionError> {
+        self.ask(|reply| Command::Interrupt { cell, reply }).await
+    }
+
+    /// Takes a waiting cell out of the queue.
+    ///
+    /// # Errors
+    /// It runs, has finished, or is unknown.
+    pub async fn cancel(&self, cell: CellId) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Cancel { cell, reply }).await
+    }
+
+    /// Replaces the kernel by a new one. Returns when that is under way; the log tells when it has started.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn restart(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Restart { reply }).await
+    }
+
+    /// Answers an `input()` that waits.
+    ///
+    /// # Errors
+    /// None waits, or not this one.
+    pub async fn answer_input(&self, answer: InputAnswer) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Input { answer, reply }).await
+    }
+
+    /// Completions at a cursor, which counts code points.
+    ///
+    /// # Errors
+    /// The kernel is busy or gone.
+    pub async fn complete(&self, code: String, cursor: u64) -> Result<Completions, SessionError> {
+        self.ask_kernel(Request::Complete { code, cursor }).await
+    }
+
+    /// What is known about the name at a cursor.
+    ///
+    /// # Errors
+    /// The kernel is busy or gone.
+    pub async fn inspect(
+        &self,
+        code: String,
+        cursor: u64,
+        detail: u8,
+    ) -> Result<Inspection, SessionError> {
+        self.ask_kernel(Request::Inspect {
+            code,
+            cursor,
+            detail,
+        })
+        .await
+    }
+
+    /// Whether a source is complete.
+    ///
+    /// # Errors
+    /// The kernel is busy or gone.
+    pub async fn is_complete(&self, code: String) -> Result<Value, SessionError> {
+        self.ask_kernel(Request::IsComplete { code }).await
+    }
+
+    /// The variables of the user's namespace.
+    ///
+    /// # Errors
+    /// The kernel is busy or gone.
+    pub async fn variables(&self) -> Result<Namespace, SessionError> {
+        self.ask_kernel(Request::Variables {}).await
+    }
+
+    /// The comms that are open, by id.
+    ///
+    /// # Errors
+    /// The kernel is busy or gone.
+    pub async fn comm_info(&self) -> Result<Value, SessionError> {
+        self.ask_kernel(Request::CommInfo {}).await
+    }
+
+    /// Sends a comm message to the kernel. It is in the log when this returns.
+    ///
+    /// # Errors
+    /// The kernel is gone, or the session is over.
+    pub async fn comm(&self, message: CommMessage) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Comm { message, reply }).await
+    }
+
+    /// Access to the workspace.
+    ///
+    /// # Errors
+    /// There is no sandbox and none can be made.
+    pub async fn files(&self) -> Result<Files, SessionError> {
+        self.ask(|reply| Command::Files { reply }).await
+    }
+
+    /// Ends the session: returns when its kernel and sandbox are gone.
+    pub(super) async fn end(&self, reason: EndReason) -> Result<(), SessionError> {
+        self.ask(|reply| Command::End { reason, reply }).await
+    }
+
+    async fn ask_kernel<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<T, SessionError> {
+        let body = self.ask(|reply| Command::Ask { request, reply }).await?;
+        serde_json::from_value(Value::Object(body))
+            .map_err(|_| Denied::Kernel("the kernel's answer makes no sense".to_owned()).into())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Denied::Busy,
+                mpsc::error::TrySendError::Closed(_) => Denied::Ended,
+            })?;
+        // The actor drops what it cannot answer only when it ends.
+        answer.await.unwrap_or(Err(Denied::Ended.into()))
+    }
+}

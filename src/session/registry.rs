@@ -1,0 +1,585 @@
+//! Which sessions there are: opens, finds, lists and deletes them, and puts right what a dead server has left.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::actor::Actor;
+use super::clock::unix_ms;
+use super::command::{Denied, SessionError};
+use super::handle::SessionHandle;
+use super::log::{Batch, EventLog, LogMemory, MemoryConfig};
+use super::output::Output;
+use super::queue::CellQueue;
+use super::view::{SessionView, Status};
+use crate::kernel::Launcher;
+use crate::model::event::{Cause, CellStatus, EndReason, Event, Verdict};
+use crate::model::id::{CellId, SessionId};
+use crate::model::settings::{Settings, SettingsRequest};
+use crate::store::{CellRow, NewSession, SessionRow, SessionState, SessionUpdate, Store};
+
+/// Requests that wait for a session's task. When full, the asker is told at once.
+const COMMANDS: usize = 256;
+
+/// What sessions may be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many may be open at once.
+    pub max_sessions: usize,
+    /// How many cells of a session may wait.
+    pub max_queued: usize,
+    /// What a session is given when nothing is asked for.
+    pub defaults: Settings,
+    /// The most that may be asked for.
+    pub ceilings: Settings,
+}
+
+/// What opening a session found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// There was none; it is new.
+    Created,
+    /// It was open already.
+    Existing,
+    /// It had ended; its log and files are still here, its variables are not.
+    Reopened,
+}
+
+/// All sessions of this server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    /// What all logs together may keep in memory.
+    memory: Arc<LogMemory>,
+    launcher: Launcher,
+    config: Config,
+    slots: DashMap<SessionId, Arc<Slot>>,
+    room: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// The place of one session id. Whoever opens, ends or deletes it holds the door; so all of that is safe to race.
+#[derive(Debug, Default)]
+struct Slot {
+    door: Arc<tokio::sync::Mutex<()>>,
+    life: Mutex<Option<Life>>,
+}
+
+/// One life of a session.
+#[derive(Clone, Debug)]
+struct Life {
+    handle: SessionHandle,
+    /// Cancelled when everything of it is gone and recorded.
+    over: CancellationToken,
+}
+
+impl Slot {
+    /// The session, if it is open.
+    fn open(&self) -> Option<SessionHandle> {
+        self.life()
+            .filter(|life| !life.handle.commands.is_closed())
+            .map(|life| life.handle)
+    }
+
+    fn life(&self) -> Option<Life> {
+        self.life
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until a life that is ending is over.
+    async fn rest(&self) {
+        if let Some(life) = self.life() {
+            life.over.cancelled().await;
+        }
+    }
+
+    fn put(&self, life: Option<Life>) {
+        *self.life.lock().unwrap_or_else(PoisonError::into_inner) = life;
+    }
+}
+
+impl Sessions {
+    /// The sessions of a store. Those that a dead server left open are ended, and their logs say so.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn start(
+        store: Store,
+        launcher: Launcher,
+        config: Config,
+    ) -> Result<Self, SessionError> {
+        let room = Arc::new(Semaphore::new(config.max_sessions));
+        let memory = LogMemory::new(MemoryConfig::default());
+        let shared = Shared {
+            store,
+            memory,
+            launcher,
+            config,
+            slots: DashMap::new(),
+            room,
+            tasks: TaskTracker::new(),
+        };
+        let sessions = Self {
+            shared: Arc::new(shared),
+        };
+        sessions.recover().await?;
+        Ok(sessions)
+    }
+
+    /// Opens a session: gets it, makes it, or begins a new life of one that had ended. Safe to race.
+    ///
+    /// # Errors
+    /// There are too many sessions, a wish cannot be had, or the session exists with other settings.
+    pub async fn open(
+        &self,
+        id: SessionId,
+        wish: &SettingsRequest,
+    ) -> Result<(SessionHandle, Opened), SessionError> {
+        if let Some(handle) = self.shared.slots.get(&id).and_then(|slot| slot.open()) {
+            check_same(&handle.view().settings, wish)?;
+            return Ok((handle, Opened::Existing));
+        }
+        let settings = wish
+            .resolve(&self.shared.config.defaults, &self.shared.config.ceilings)
+            .map_err(Denied::Settings)?;
+        let (slot, _door) = self.enter(&id).await;
+        if let Some(handle) = slot.open() {
+            check_same(&handle.view().settings, wish)?;
+            return Ok((handle, Opened::Existing));
+        }
+        slot.rest().await;
+        let permit = self.permit()?;
+        let (row, opened) = match self.shared.store.session(&id).await? {
+            Some(row) => (self.reopen(row, wish, settings).await?, Opened::Reopened),
+            None => {
+                let new = NewSession {
+                    id: id.clone(),
+                    settings,
+                    at_ms: unix_ms(),
+                };
+                (
+                    self.shared.store.create_session(new).await?,
+                    Opened::Created,
+                )
+            }
+        };
+        let log = Arc::new(self.log_of(&row));
+        let reopened = opened == Opened::Reopened;
+        let event = Event::SessionOpened {
+            session: id.clone(),
+            reopened,
+        };
+        log.append(&Batch {
+            events: vec![event],
+            is_activity: true,
+            ..Batch::default()
+        })
+        .await?;
+        let life = self.spawn(row, log, permit);
+        slot.put(Some(life.clone()));
+        Ok((life.handle, opened))
+    }
+
+    /// An open session.
+    ///
+    /// # Errors
+    /// It is unknown, or has ended.
+    pub async fn find(&self, id: &SessionId) -> Result<SessionHandle, SessionError> {
+        if let Some(handle) = self.shared.slots.get(id).and_then(|slot| slot.open()) {
+            return Ok(handle);
+        }
+        self.row(id).await?;
+        Err(Denied::Ended.into())
+    }
+
+    /// What a session is doing, also one that has ended.
+    ///
+    /// # Errors
+    /// It is unknown.
+    pub async fn view(&self, id: &SessionId) -> Result<SessionView, SessionError> {
+        if let Some(handle) = self.shared.slots.get(id).and_then(|slot| slot.open()) {
+            return Ok(handle.view());
+        }
+        Ok(ended_view(self.row(id).await?))
+    }
+
+    /// The sessions after an id, by id, ended ones included.
+    ///
+    /// # Errors
+    /// The store cannot read.
+    pub async fn list(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionView>, SessionError> {
+        let rows = self.shared.store.sessions(after, limit).await?;
+        let view = |row: SessionRow| {
+            let open = self.shared.slots.get(&row.id).and_then(|slot| slot.open());
+            open.map_or_else(|| ended_view(row), |handle| handle.view())
+        };
+        Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// The log of a session, also of one that has ended.
+    ///
+    /// # Errors
+    /// It is unknown.
+    pub async fn log(&self, id: &SessionId) -> Result<Arc<EventLog>, SessionError> {
+        if let Some(handle) = self.shared.slots.get(id).and_then(|slot| slot.open()) {
+            return Ok(handle.log().clone());
+        }
+        let row = self.row(id).await?;
+        let log = self.log_of(&row);
+        log.close();
+        Ok(Arc::new(log))
+    }
+
+    /// Where in the log a cell's events lie.
+    ///
+    /// # Errors
+    /// Session or cell are unknown.
+    pub async fn cell(&self, id: &SessionId, cell: CellId) -> Result<CellRow, SessionError> {
+        let key = self.row(id).await?.key;
+        let row = self.shared.store.cell(key, cell).await?;
+        row.ok_or_else(|| Denied::UnknownCell(cell).into())
+    }
+
+    /// Ends a session and removes all that is left of it: kernel, files and log.
+    ///
+    /// # Errors
+    /// It is unknown.
+    pub async fn delete(&self, id: &SessionId) -> Result<(), SessionError> {
+        let (slot, _door) = self.enter(id).await;
+        if let Some(handle) = slot.open() {
+            match handle.end(EndReason::Deleted).await {
+                // It ended by itself just now: there is still something to remove.
+                Ok(()) | Err(SessionError::Denied(Denied::Ended)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        slot.rest().await;
+        let row = self.row(id).await;
+        self.shared.slots.remove(id);
+        let row = row?;
+        self.shared.store.delete_session(row.key).await?;
+        self.remove_workspace(&row.workspace).await;
+        Ok(())
+    }
+
+    /// How many sessions are open.
+    pub fn open_count(&self) -> usize {
+        self.shared.config.max_sessions - self.shared.room.available_permits()
+    }
+
+    /// Ends all sessions, for the server stops. Their logs and files stay.
+    pub async fn stop(&self) {
+        self.shared.room.close();
+        let handles: Vec<SessionHandle> = self
+            .shared
+            .slots
+            .iter()
+            .filter_map(|slot| slot.open())
+            .collect();
+        let ends = handles
+            .iter()
+            .map(|handle| handle.end(EndReason::ServerStopped));
+        futures_util::future::join_all(ends).await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Removes what a session that is no longer kept has left on disk.
+    pub async fn remove_workspace(&self, name: &str) {
+        if name.is_empty() {
+            return;
+        }
+        let directory = self.shared.launcher.workspace(name);
+        match tokio::fs::remove_dir_all(&directory).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(error = %error, "a workspace could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Denied> {
+        use tokio::sync::TryAcquireError;
+        self.shared
+            .room
+            .clone()
+            .try_acquire_owned()
+            .map_err(|error| match error {
+                TryAcquireError::NoPermits => Denied::TooManySessions {
+                    bound: self.shared.config.max_sessions,
+                },
+                TryAcquireError::Closed => Denied::Stopping,
+            })
+    }
+
+    /// The slot of an id, its door held.
+    async fn enter(&self, id: &SessionId) -> (Arc<Slot>, OwnedMutexGuard<()>) {
+        loop {
+            let slot = self.shared.slots.entry(id.clone()).or_default().clone();
+            let door = slot.door.clone().lock_owned().await;
+            // Whoever held the door before may have removed the slot; then there is another, or none.
+            if self
+                .shared
+                .slots
+                .get(id)
+                .is_some_and(|there| Arc::ptr_eq(&there, &slot))
+            {
+                return (slot, door);
+            }
+        }
+    }
+
+    fn log_of(&self, row: &SessionRow) -> EventLog {
+        EventLog::new(self.shared.store.clone(), self.shared.memory.clone(), row)
+    }
+
+    async fn row(&self, id: &SessionId) -> Result<SessionRow, SessionError> {
+        let row = self.shared.store.session(id).await?;
+        row.ok_or_else(|| Denied::UnknownSession(id.clone()).into())
+    }
+
+    /// A new life of an ended session. Settings that were named replace the old ones.
+    async fn reopen(
+        &self,
+        mut row: SessionRow,
+        wish: &SettingsRequest,
+        settings: Settings,
+    ) -> Result<SessionRow, SessionError> {
+        if *wish != SettingsRequest::default() {
+            row.settings = settings;
+        }
+        row.state = SessionState::Open;
+        let update = SessionUpdate {
+            state: Some(SessionState::Open),
+            settings: Some(row.settings.clone()),
+            ..SessionUpdate::default()
+        };
+        self.shared.store.update_session(row.key, update).await?;
+        Ok(row)
+    }
+
+    fn spawn(&self, row: SessionRow, log: Arc<EventLog>, permit: OwnedSemaphorePermit) -> Life {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let id = row.id.clone();
+        let key = row.key;
+        let mut first = ended_view(row.clone());
+        first.status = Status::Starting;
+        let (view, watcher) = watch::channel(first);
+        let actor = Actor {
+            id: id.clone(),
+            key,
+            log: log.clone(),
+            store: self.shared.store.clone(),
+            launcher: self.shared.launcher.clone(),
+            settings: row.settings,
+            workspace: row.workspace,
+            commands: inbox,
+            view,
+            kernel: super::actor::unborn(),
+            queue: CellQueue::new(self.shared.config.max_queued),
+            running: None,
+            asks: std::collections::HashMap::new(),
+            waiting_for_files: Vec::new(),
+            idle_since: Instant::now(),
+            execution_count: 0,
+            output: Output::default(),
+            pending: Vec::new(),
+            frame: 0,
+            acknowledged: 0,
+            retry_at: None,
+            inbox: Vec::new(),
+        };
+        let handle = SessionHandle {
+            id: id.clone(),
+            commands,
+            view: watcher,
+            log: log.clone(),
+        };
+        let over = CancellationToken::new();
+        let life = Life {
+            handle,
+            over: over.clone(),
+        };
+        let sessions = self.clone();
+        self.shared.tasks.spawn(async move {
+            tracing::info!(session.id = %id, "session opened");
+            // A broken invariant ends this session only, and its log says so.
+            let reason = match std::panic::AssertUnwindSafe(actor.run()).catch_unwind().await {
+                Ok(reason) => reason,
+                Err(_) => {
+                    let event = Event::SessionEnded { reason: EndReason::Internal };
+                    let _ = log.append(&Batch { events: vec![event], ..Batch::default() }).await;
+                    log.close();
+                    EndReason::Internal
+                }
+            };
+            let update = SessionUpdate {
+                state: Some(SessionState::Ended),
+                sandbox: Some(None),
+                active_at_ms: Some(unix_ms()),
+                ..SessionUpdate::default()
+            };
+            if let Err(error) = sessions.shared.store.update_session(key, update).await {
+                tracing::warn!(session.id = %id, error = %error, "the session's end could not be recorded; the next start will");
+            }
+            tracing::info!(session.id = %id, reason = ?reason, "session ended");
+            drop(permit);
+            over.cancel();
+            sessions.forget(&id).await;
+        });
+        life
+    }
+
+    /// Removes the slot of a session that has ended, unless it was opened again.
+    async fn forget(&self, id: &SessionId) {
+        if self.shared.slots.contains_key(id) {
+            let (slot, _door) = self.enter(id).await;
+            if slot.open().is_none() {
+                self.shared.slots.remove(id);
+            }
+        }
+    }
+
+    /// Ends, truthfully, what a dead server has left open.
+    async fn recover(&self) -> Result<(), SessionError> {
+        let mut after = None;
+        loop {
+            let rows = self.shared.store.sessions(after.clone(), 256).await?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = Some(last.id.clone());
+            for row in rows
+                .into_iter()
+                .filter(|row| row.state == SessionState::Open)
+            {
+                self.recover_session(row).await?;
+            }
+        }
+    }
+
+    async fn recover_session(&self, row: SessionRow) -> Result<(), SessionError> {
+        let log = self.log_of(&row);
+        let why = "the server was stopped and started again";
+        let lost = Verdict::Lost {
+            why: why.to_owned(),
+        };
+        let mut events: Vec<Event> = self
+            .shared
+            .store
+            .unfinished_cells(row.key)
+            .await?
+            .into_iter()
+            .map(|cell| Event::CellFinished {
+                cell: cell.cell,
+                status: CellStatus::Error,
+                cause: Some(Cause::ServerStopped),
+                state: lost.clone(),
+                execution_count: None,
+                usage: None,
+                variables: None,
+                user_expressions: None,
+            })
+            .collect();
+        events.push(Event::KernelLost {
+            cause: Cause::ServerStopped,
+            state: lost,
+        });
+        events.push(Event::SessionEnded {
+            reason: EndReason::ServerStopped,
+        });
+        log.append(&Batch {
+            events,
+            ..Batch::default()
+        })
+        .await?;
+        if let Some(sandbox) = row.sandbox
+            && let Err(error) = self.shared.launcher.destroy(sandbox).await
+        {
+            tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox of an earlier server could not be removed");
+        }
+        let update = SessionUpdate {
+            state: Some(SessionState::Ended),
+            sandbox: Some(None),
+            ..SessionUpdate::default()
+        };
+        self.shared.store.update_session(row.key, update).await?;
+        tracing::info!(session.id = %row.id, "a session that an earlier server left open was ended");
+        Ok(())
+    }
+}
+
+/// Whether what is asked for is what the session has.
+fn check_same(settings: &Settings, wish: &SettingsRequest) -> Result<(), Denied> {
+    let (limits, times) = (&settings.limits, &settings.timeouts);
+    let differs = |wish: Option<u64>, has: u64| wish.is_some_and(|wish| wish != has);
+    let fields = [
+        (
+            "memory_bytes",
+            differs(wish.memory_bytes, limits.memory_bytes),
+        ),
+        (
+            "cpu_millis",
+            differs(wish.cpu_millis.map(u64::from), u64::from(limits.cpu_millis)),
+        ),
+        (
+            "processes",
+            differs(wish.processes.map(u64::from), u64::from(limits.processes)),
+        ),
+        ("disk_bytes", differs(wish.disk_bytes, limits.disk_bytes)),
+        (
+            "workspace_bytes",
+            differs(wish.workspace_bytes, limits.workspace_bytes),
+        ),
+        ("cell_ms", differs(wish.cell_ms, times.cell_ms)),
+        ("ceiling_ms", differs(wish.ceiling_ms, times.ceiling_ms)),
+        ("warning_ms", differs(wish.warning_ms, times.warning_ms)),
+        ("input_ms", differs(wish.input_ms, times.input_ms)),
+        ("idle_ms", differs(wish.idle_ms, times.idle_ms)),
+        (
+            "env",
+            wish.env
+                .iter()
+                .any(|(name, value)| settings.env.get(name) != Some(value)),
+        ),
+    ];
+    match fields.into_iter().find(|(_, differs)| *differs) {
+        Some((field, _)) => Err(Denied::SettingsDiffer {
+            field: field.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn ended_view(row: SessionRow) -> SessionView {
+    SessionView {
+        id: row.id,
+        status: Status::Ended,
+        opened_at_ms: row.opened_at_ms,
+        active_at_ms: row.active_at_ms,
+        idle_end_at_ms: None,
+        settings: row.settings,
+        head: row.head,
+        first: row.first,
+        execution_count: 0,
+        running: None,
+        queued: Vec::new(),
+        problem: None,
+    }
+}

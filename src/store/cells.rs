@@ -1,0 +1,125 @@
+//! Rows of cells: where in the log a cell begins and ends, and under which key its caller knows it.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::sessions::{parsed, unsigned};
+use super::writer::Refused;
+use super::{SessionKey, StoreError};
+use crate::model::event::Seq;
+use crate::model::id::CellId;
+
+/// What an append means for a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CellChange {
+    /// It was accepted.
+    Queued {
+        /// The cell.
+        cell: CellId,
+        /// The caller's idempotency key.
+        key: Option<String>,
+        /// The event that says so.
+        seq: Seq,
+    },
+    /// It is over.
+    Finished {
+        /// The cell.
+        cell: CellId,
+        /// The event that says so.
+        seq: Seq,
+    },
+}
+
+/// What the store knows of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellRow {
+    /// The cell.
+    pub cell: CellId,
+    /// The caller's idempotency key.
+    pub key: Option<String>,
+    /// The event by which it was accepted.
+    pub queued: Seq,
+    /// The event by which it was over, if it is.
+    pub finished: Option<Seq>,
+}
+
+pub(super) fn apply(
+    db: &Connection,
+    session: SessionKey,
+    change: &CellChange,
+) -> Result<(), Refused> {
+    match change {
+        CellChange::Queued { cell, key, seq } => {
+            let added = db
+                .prepare_cached(
+                    "INSERT INTO cells (session, cell, key, queued) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![session.0, cell.to_string(), key, seq.cast_signed()])?;
+            if added == 0 {
+                return Err(StoreError::CellExists {
+                    session,
+                    cell: *cell,
+                }
+                .into());
+            }
+        }
+        CellChange::Finished { cell, seq } => {
+            let finished = db
+                .prepare_cached(
+                    "UPDATE cells SET finished = ?3 WHERE session = ?1 AND cell = ?2 AND finished IS NULL",
+                )?
+                .execute(params![session.0, cell.to_string(), seq.cast_signed()])?;
+            if finished == 0 {
+                return Err(StoreError::NoSuchCell {
+                    session,
+                    cell: *cell,
+                }
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn by_id(
+    db: &Connection,
+    session: SessionKey,
+    cell: CellId,
+) -> rusqlite::Result<Option<CellRow>> {
+    db.prepare_cached(
+        "SELECT cell, key, queued, finished FROM cells WHERE session = ?1 AND cell = ?2",
+    )?
+    .query_row(params![session.0, cell.to_string()], from_row)
+    .optional()
+}
+
+pub(super) fn by_key(
+    db: &Connection,
+    session: SessionKey,
+    key: &str,
+) -> rusqlite::Result<Option<CellRow>> {
+    db.prepare_cached(
+        "SELECT cell, key, queued, finished FROM cells WHERE session = ?1 AND key = ?2",
+    )?
+    .query_row(params![session.0, key], from_row)
+    .optional()
+}
+
+/// Cells that are not over, in the order in which they were accepted.
+pub(super) fn unfinished(db: &Connection, session: SessionKey) -> rusqlite::Result<Vec<CellRow>> {
+    db.prepare_cached(
+        "SELECT cell, key, queued, finished FROM cells WHERE session = ?1 AND finished IS NULL \
+         ORDER BY queued",
+    )?
+    .query_map([session.0], from_row)?
+    .collect()
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
+    Ok(CellRow {
+        cell: parsed(row, 0, str::parse)?,
+        key: row.get(1)?,
+        queued: unsigned(row, 2)?,
+        finished: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+    })
+}

@@ -1,0 +1,402 @@
+//! A backend without isolation and without Python: its agent speaks the real protocol, its kernel runs a script.
+//!
+//! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
+//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`. Anything else does nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use evercell::model::id::SandboxId;
+use evercell::model::limits::Limits;
+use evercell::protocol::GENERATION;
+use evercell::protocol::agent::{AgentHello, Hello, KernelExit, Kind, UsageReport};
+use evercell::protocol::codec::{Frame, FrameCodec};
+use evercell::protocol::kernel::{NumberedRequest, Request};
+use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, Stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_util::codec::Framed;
+
+/// What a test can do to the backend, and see of it.
+#[derive(Debug, Default)]
+pub struct FakeBackend {
+    sandboxes: Arc<DashMap<SandboxId, mpsc::Sender<DuplexStream>>>,
+    /// How many of the next sandboxes cannot be made.
+    pub failures: AtomicUsize,
+    /// How many were asked for.
+    pub created: AtomicUsize,
+}
+
+impl FakeBackend {
+    /// How many sandboxes there are.
+    pub fn alive(&self) -> usize {
+        self.sandboxes.len()
+    }
+
+    /// Makes the agents of all sandboxes vanish.
+    pub fn lose_all(&self) {
+        self.sandboxes.clear();
+    }
+}
+
+impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        async move {
+            self.created.fetch_add(1, Ordering::Relaxed);
+            if self
+                .failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                return Err(SandboxError::TimedOut {
+                    id: spec.id,
+                    what: "come up",
+                    seconds: 1,
+                });
+            }
+            let (connections, accept) = mpsc::channel(4);
+            tokio::spawn(Agent::new(spec.id).run(accept));
+            self.sandboxes.insert(spec.id, connections);
+            let sandbox = FakeSandbox {
+                id: spec.id,
+                sandboxes: self.sandboxes.clone(),
+            };
+            Ok(Arc::new(sandbox) as Arc<dyn Sandbox>)
+        }
+        .boxed()
+    }
+
+    fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        async move { Err(SandboxError::NotFound(id)) }.boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>> {
+        async move { Ok(self.sandboxes.iter().map(|entry| *entry.key()).collect()) }.boxed()
+    }
+
+    fn destroy(&self, id: SandboxId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        async move {
+            self.sandboxes.remove(&id);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+#[derive(Debug)]
+struct FakeSandbox {
+    id: SandboxId,
+    sandboxes: Arc<DashMap<SandboxId, mpsc::Sender<DuplexStream>>>,
+}
+
+impl Sandbox for FakeSandbox {
+    fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, SandboxError>> {
+        async move {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let agent = self.sandboxes.get(&self.id).map(|agent| agent.clone());
+            let agent = agent.ok_or(SandboxError::NotFound(self.id))?;
+            agent
+                .send(theirs)
+                .await
+                .map_err(|_| SandboxError::NotFound(self.id))?;
+            Ok(Box::new(ours) as Box<dyn Stream>)
+        }
+        .boxed()
+    }
+
+    fn apply(&self, _: &Limits) -> BoxFuture<'_, Result<(), SandboxError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
+        async move {
+            self.sandboxes.remove(&self.id);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// An agent with its kernel.
+struct Agent {
+    id: SandboxId,
+    kept: Vec<Frame>,
+    kernels: u64,
+    count: u32,
+    cell: Option<Running>,
+}
+
+/// A script that is being run.
+struct Running {
+    id: u64,
+    silent: bool,
+    rest: VecDeque<String>,
+    blocked: Option<Blocked>,
+}
+
+enum Blocked {
+    Waiting,
+    Stubborn,
+    Asking(String),
+}
+
+impl Agent {
+    fn new(id: SandboxId) -> Self {
+        Self {
+            id,
+            kept: Vec::new(),
+            kernels: 0,
+            count: 0,
+            cell: None,
+        }
+    }
+
+    async fn run(mut self, mut accept: mpsc::Receiver<DuplexStream>) {
+        let mut control: Option<Framed<DuplexStream, FrameCodec>> = None;
+        let mut sent = 0;
+        loop {
+            if let Some(frames) = control.as_mut() {
+                while sent < self.kept.len() {
+                    let _ = frames.send(self.kept[sent].clone()).await;
+                    sent += 1;
+                }
+            }
+            tokio::select! {
+                stream = accept.recv() => {
+                    let Some(stream) = stream else { return };
+                    let mut frames = Framed::new(stream, FrameCodec);
+                    let Some(Ok(first)) = frames.next().await else { continue };
+                    let hello: Hello = serde_json::from_slice(&first.payload).expect("the server greets");
+                    let own = AgentHello {
+                        generation: GENERATION, sandbox: self.id, last: self.kept.len() as u64, kernels: self.kernels,
+                        alive: self.kernels > 0, executing: self.cell.as_ref().map(|cell| cell.id),
+                    };
+                    let _ = frames.send(frame(Kind::AgentHello, 0, &own)).await;
+                    sent = usize::try_from(hello.resume_after).expect("a count of frames");
+                    control = Some(frames);
+                }
+                received = next(&mut control) => match received {
+                    Some(Ok(received)) => if let Some(answer) = self.handle(received) {
+                        let _ = control.as_mut().expect("it has just spoken").send(answer).await;
+                    },
+                    _ => control = None,
+                },
+            }
+        }
+    }
+
+    fn handle(&mut self, received: Frame) -> Option<Frame> {
+        match Kind::try_from(received.kind).expect("the server speaks the protocol") {
+            Kind::StartKernel => {
+                if self.kernels > 0 {
+                    self.exit(None, Some(9), false);
+                }
+                self.start();
+                return Some(frame(Kind::Answer, received.number, &json!({})));
+            }
+            Kind::Request | Kind::Execute => {
+                let request: NumberedRequest =
+                    serde_json::from_slice(&received.payload).expect("a request");
+                self.request(request);
+            }
+            Kind::Interrupt => match self.cell.as_mut().and_then(|cell| cell.blocked.take()) {
+                Some(Blocked::Stubborn) => {
+                    self.cell.as_mut().expect("it runs").blocked = Some(Blocked::Stubborn)
+                }
+                Some(_) => self.fail("KeyboardInterrupt", ""),
+                None => {}
+            },
+            Kind::KillKernel => self.exit(None, Some(9), false),
+            Kind::Configure => return Some(frame(Kind::Answer, received.number, &json!({}))),
+            Kind::Ping => return Some(frame(Kind::Pong, received.number, &json!({}))),
+            _ => {}
+        }
+        None
+    }
+
+    fn request(&mut self, NumberedRequest { id, request }: NumberedRequest) {
+        match request {
+            Request::Execute(execute) => {
+                self.count += u32::from(execute.store_history && !execute.silent);
+                let rest = execute.code.lines().map(str::to_owned).collect();
+                self.cell = Some(Running {
+                    id,
+                    silent: execute.silent,
+                    rest,
+                    blocked: None,
+                });
+                self.step();
+            }
+            Request::InputReply { value, .. } => {
+                let Some(cell) = self.cell.as_mut() else {
+                    return;
+                };
+                if !matches!(cell.blocked.take(), Some(Blocked::Asking(_))) {
+                    return;
+                }
+                match value {
+                    Some(value) => {
+                        self.keep(Kind::Stdout, format!("{value}\n").into());
+                        self.step();
+                    }
+                    None => self.fail("EOFError", "nobody answered"),
+                }
+            }
+            Request::Complete { .. } => {
+                self.reply(id, json!({ "matches": [{ "text": "print", "type": "function" }], "start": 0, "end": 2 }));
+            }
+            _ => self.reply(id, json!({})),
+        }
+    }
+
+    /// Runs the script until it is blocked or over.
+    fn step(&mut self) {
+        while let Some(line) = self.cell.as_mut().and_then(|cell| cell.rest.pop_front()) {
+            let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
+            let block = |cell: &mut Option<Running>, blocked| {
+                cell.as_mut().expect("it runs").blocked = Some(blocked)
+            };
+            match command {
+                "print" => self.keep(Kind::Stdout, format!("{rest}\n").into()),
+                "write" => self.keep(Kind::Stdout, rest.to_owned().into()),
+                "warn" => self.keep(Kind::Stderr, format!("{rest}\n").into()),
+                "show" => {
+                    self.message(json!({ "type": "display_data", "data": { "text/plain": rest } }))
+                }
+                "result" => {
+                    let count = self.count;
+                    self.message(json!({ "type": "execute_result", "execution_count": count, "data": { "text/plain": rest } }));
+                }
+                "error" => {
+                    let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                    return self.fail(name, text);
+                }
+                "ask" => {
+                    let request = format!("r{}", self.kept.len());
+                    self.message(json!({ "type": "input_request", "request": request, "prompt": rest, "password": false }));
+                    return block(&mut self.cell, Blocked::Asking(request));
+                }
+                "wait" => return block(&mut self.cell, Blocked::Waiting),
+                "stubborn" => return block(&mut self.cell, Blocked::Stubborn),
+                "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
+                "exit" => return self.exit(Some(rest.parse().expect("a code")), None, false),
+                "oom" => return self.exit(None, Some(9), true),
+                _ => {}
+            }
+        }
+        self.finish(json!({ "status": "ok" }));
+    }
+
+    fn fail(&mut self, ename: &str, evalue: &str) {
+        let error = json!({ "ename": ename, "evalue": evalue, "traceback": [format!("{ename}: {evalue}")] });
+        let mut message = error.clone();
+        message["type"] = "error".into();
+        self.message(message);
+        self.finish(json!({ "status": "error", "error": error }));
+    }
+
+    fn finish(&mut self, mut reply: Value) {
+        let Some(cell) = self.cell.take() else { return };
+        if !cell.silent {
+            reply["execution_count"] = self.count.into();
+        }
+        let usage = UsageReport {
+            id: cell.id,
+            wall_us: 1000,
+            cpu_us: 1000,
+            peak_memory_bytes: None,
+        };
+        self.keep(
+            Kind::Usage,
+            serde_json::to_vec(&usage).expect("JSON").into(),
+        );
+        self.reply(cell.id, reply);
+    }
+
+    fn start(&mut self) {
+        self.kernels += 1;
+        self.count = 0;
+        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION }));
+    }
+
+    fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
+        self.cell = None;
+        let exit = KernelExit {
+            kernel: self.kernels,
+            code,
+            signal,
+            out_of_memory,
+            peak_memory_bytes: None,
+            limit: None,
+        };
+        self.keep(
+            Kind::KernelExited,
+            serde_json::to_vec(&exit).expect("JSON").into(),
+        );
+    }
+
+    fn message(&mut self, json: Value) {
+        self.keep(Kind::Message, with_length(&json));
+    }
+
+    fn reply(&mut self, id: u64, mut json: Value) {
+        json["id"] = id.into();
+        self.keep(Kind::Reply, with_length(&json));
+    }
+
+    fn keep(&mut self, kind: Kind, payload: Bytes) {
+        let number = self.kept.len() as u64 + 1;
+        self.kept.push(Frame {
+            kind: kind as u8,
+            flags: 0,
+            number,
+            payload,
+        });
+    }
+}
+
+async fn next(
+    control: &mut Option<Framed<DuplexStream, FrameCodec>>,
+) -> Option<Result<Frame, evercell::protocol::codec::CodecError>> {
+    match control {
+        Some(frames) => frames.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn frame(kind: Kind, number: u64, value: &impl serde::Serialize) -> Frame {
+    Frame {
+        kind: kind as u8,
+        flags: 0,
+        number,
+        payload: serde_json::to_vec(value).expect("JSON").into(),
+    }
+}
+
+fn with_length(json: &Value) -> Bytes {
+    let json = serde_json::to_vec(json).expect("JSON");
+    let mut bytes = u32::try_from(json.len())
+        .expect("a short message")
+        .to_le_bytes()
+        .to_vec();
+    bytes.extend(json);
+    bytes.into()
+}
