@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::agent::{self, CpuGauge, Gauges, KernelSource, Setup};
+use crate::protocol::agent::AgentConfig;
 use crate::sandbox::native;
 
 /// Become PID 1 of a sandbox.
@@ -49,9 +51,53 @@ pub(super) fn sandbox_probe() -> ExitCode {
 }
 
 fn run(inside: native::Inside) -> ExitCode {
-    let _ = inside;
-    std::thread::sleep(std::time::Duration::from_secs(600));
-    ExitCode::SUCCESS
+    match agent::run(setup(inside)) {
+        Ok(reason) => {
+            tracing::debug!(?reason, "the agent ends");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::new(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the sandbox has become, as the agent wants it.
+fn setup(inside: native::Inside) -> Setup {
+    let native::Gauges {
+        memory,
+        memory_peak,
+        oom,
+        cpu_stat,
+        cpu_acct,
+    } = inside.gauges;
+    Setup {
+        sandbox: inside.id,
+        listener: inside.listener,
+        kernels: KernelSource::Zygote {
+            directory: inside.zygote,
+            namespaces: inside.namespaces,
+            cgroups: inside.cgroups,
+        },
+        jail: inside.jail,
+        workspace: inside.workspace,
+        gauges: Gauges {
+            memory,
+            memory_peak,
+            oom,
+            // The older one counts less besides.
+            cpu: cpu_acct
+                .map(CpuGauge::Acct)
+                .or(cpu_stat.map(CpuGauge::Stat)),
+        },
+        config: AgentConfig {
+            workspace_bytes: inside.limits.workspace_bytes,
+            memory_bytes: inside.limits.memory_bytes,
+            processes: inside.limits.processes,
+            orphan_ms: u64::try_from(inside.orphan.as_millis()).unwrap_or(u64::MAX),
+        },
+    }
 }
 
 fn fail(error: &native::StepError) -> ExitCode {
