@@ -1,4 +1,4 @@
-//! Hidden: become PID 1 of a sandbox, or the zygote, or try whether they can be made. Started by the native backend only.
+//! Hidden: become PID 1 of a sandbox, or the zygote. Started by the native backend only.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,29 +50,17 @@ pub(super) fn sandbox_probe() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Is the agent of a sandbox that stands.
 fn run(inside: native::Inside) -> ExitCode {
-    match agent::run(setup(inside)) {
-        Ok(reason) => {
-            tracing::debug!(?reason, "the agent ends");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{:#}", anyhow::Error::new(error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What the sandbox has become, as the agent wants it.
-fn setup(inside: native::Inside) -> Setup {
-    let native::Gauges {
-        memory,
-        memory_peak,
-        oom,
-        cpu_stat,
-        cpu_acct,
-    } = inside.gauges;
-    Setup {
+    let limits = &inside.limits;
+    let config = AgentConfig {
+        workspace_bytes: limits.workspace_bytes,
+        memory_bytes: limits.memory_bytes,
+        processes: limits.processes,
+        orphan_ms: u64::try_from(inside.orphan.as_millis()).unwrap_or(u64::MAX),
+    };
+    let gauges = inside.gauges;
+    let setup = Setup {
         sandbox: inside.id,
         listener: inside.listener,
         kernels: KernelSource::Zygote {
@@ -83,24 +71,22 @@ fn setup(inside: native::Inside) -> Setup {
         jail: inside.jail,
         workspace: inside.workspace,
         gauges: Gauges {
-            memory,
-            memory_peak,
-            oom,
-            // The older one counts less besides.
-            cpu: cpu_acct
-                .map(CpuGauge::Acct)
-                .or(cpu_stat.map(CpuGauge::Stat)),
+            memory: gauges.memory,
+            memory_peak: gauges.memory_peak,
+            oom: gauges.oom,
+            cpu: gauges.cpu_stat.map(CpuGauge::Stat).or(gauges.cpu_acct.map(CpuGauge::Acct)),
         },
-        config: AgentConfig {
-            workspace_bytes: inside.limits.workspace_bytes,
-            memory_bytes: inside.limits.memory_bytes,
-            processes: inside.limits.processes,
-            orphan_ms: u64::try_from(inside.orphan.as_millis()).unwrap_or(u64::MAX),
-        },
+        config,
+    };
+    match agent::run(setup) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
 }
 
-fn fail(error: &native::StepError) -> ExitCode {
-    eprintln!("{error}: {}", error.source);
+/// Says what went wrong where the server's operator can find it: in the sandbox's log.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let source = error.source().map_or(String::new(), |source| format!(": {source}"));
+    eprintln!("{error}{source}");
     ExitCode::FAILURE
 }
