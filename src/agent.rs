@@ -5,12 +5,40 @@
 //! server has come back within a limit. One thread, one loop.
 //!
 //! How the sandbox was made is none of its business: it is given a [`Setup`] when everything around it stands.
+//!
+//! ```text
+//!              greeting          supervisor            kernel_process
+//!  server ───▶ relay ──────────▶ commands ─▶ requests ────────────────▶ Python kernel
+//!         ◀─── relay ◀─ outbox ◀──────────── capture ◀── ring, pipes ──
+//!         ◀──▶ files ◀─▶ workspace ◀─ watch, usage
+//! ```
 
+mod supervisor;
+
+mod capture;
+mod descriptor;
+mod files;
+mod greeting;
+mod init;
+mod kernel_process;
+mod outbox;
+mod relay;
+mod requests;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod watch;
+mod workspace;
+
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::id::SandboxId;
 use crate::protocol::agent::AgentConfig;
+
+use self::supervisor::Supervisor;
 
 /// What an agent is given by whoever made the sandbox around it.
 #[derive(Debug)]
@@ -70,4 +98,49 @@ pub enum CpuGauge {
     Stat(OwnedFd),
     /// Version 1: nanoseconds in `cpuacct.usage`.
     Acct(OwnedFd),
+}
+
+/// Why the agent has come to its end. Nothing of the sandbox runs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The server said so.
+    Shutdown,
+    /// SIGTERM from outside of the sandbox.
+    Terminated,
+    /// No server came back within the limit.
+    Orphaned,
+}
+
+/// Why the agent could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No event loop.
+    #[error("cannot make an event loop")]
+    Runtime(#[source] io::Error),
+    /// No signals.
+    #[error("cannot take over signals")]
+    Signals(#[source] io::Error),
+    /// No listener.
+    #[error("cannot use the listening socket")]
+    Listener(#[source] io::Error),
+    /// No workspace.
+    #[error("cannot open the workspace `{path}`")]
+    Workspace {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Is the agent, until the end of the sandbox. To be called in a process with one thread.
+pub fn run(setup: Setup) -> Result<ExitReason, AgentError> {
+    init::protect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(AgentError::Runtime)?;
+    runtime.block_on(async { Ok(Supervisor::new(setup)?.run().await) })
 }

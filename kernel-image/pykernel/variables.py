@@ -18,8 +18,10 @@ DESCRIBED = 100
 PREVIEW = 80
 
 _type_name = type.__dict__["__name__"].__get__
-_scalars = (int, float, complex, bool, type(None))
-_sized = (list, tuple, dict, set, frozenset, bytearray)
+# Types are looked up by their id: comparing or hashing a type would call what its metaclass defines.
+_scalars = frozenset(map(id, (int, float, complex, bool, type(None))))
+_sized = frozenset(map(id, (list, tuple, dict, set, frozenset, bytearray)))
+_plain = frozenset(map(id, (str, bytes, range)))
 
 
 class Variables:
@@ -105,7 +107,7 @@ def _describe_all(found, deadline):
 def fingerprint(value):
     """Returns something small that differs when the value is another or has visibly changed."""
     kind = type(value)
-    if kind in _sized:
+    if id(kind) in _sized:
         if kind is list and value:
             return id(value), len(value), id(value[0]), id(value[-1])
         return id(value), len(value)
@@ -114,8 +116,8 @@ def fingerprint(value):
         try:
             return id(value), *library.fingerprint(value)
         except Exception:
-            return id(value), kind
-    return (id(value), kind)
+            pass
+    return id(value), id(kind)
 
 
 def describe(name, value, brief=False):
@@ -127,11 +129,11 @@ def describe(name, value, brief=False):
     try:
         if library is not None:
             shape, length, size, preview = library.describe(value)
-        elif kind in _sized or kind in (str, bytes, range):
+        elif id(kind) in _sized or id(kind) in _plain:
             length = len(value)
             size = sys.getsizeof(value)
             preview = "" if brief else _preview(value, 2)
-        elif kind in _scalars:
+        elif id(kind) in _scalars:
             size = sys.getsizeof(value)
             preview = _preview(value, 1)
         elif not brief:
@@ -161,18 +163,18 @@ def _preview(value, depth):
     if kind is int:
         # Decimal digits of a huge integer take quadratic time.
         return repr(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
-    if kind in _scalars:
+    if id(kind) in _scalars:
         return repr(value)
     if kind is str or kind is bytes:
         return repr(value[:PREVIEW])
     if kind is range:
         return f"range({value.start}, {value.stop}, {value.step})" if value.step != 1 else repr(value)
-    if kind in _sized and depth:
+    if id(kind) in _sized and depth:
         return _preview_container(value, kind, depth - 1)
     if kind is types.FunctionType:
         code = value.__code__
         return f"{value.__name__}({', '.join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])})"
-    if kind is type or issubclass(kind, type):
+    if issubclass(kind, type):
         return f"class {_type_name(value)}"
     return f"<{_type_name(kind)}>"
 
@@ -262,17 +264,17 @@ _LIBRARY = {
     ("pandas", "DataFrame"): _Frame,
     ("pandas", "Series"): _Series,
     ("pandas", "Index"): _Series,
-    ("pandas", "RangeIndex"): None,
 }
+# Id of a type to how it is looked at. Library types live as long as the process, so their ids stay theirs.
 _types = {}
 
 
 def _library(kind):
-    """Returns how to look at a library's type, by identity of the type: a user's subclass may override anything."""
-    if kind not in _types and len(_types) < len(_LIBRARY):
+    """Returns how to look at a value of a library's type, or `None`: a user's subclass may override anything."""
+    if len(_types) < len(_LIBRARY):
         for (module, name), look in _LIBRARY.items():
             loaded = sys.modules.get(module)
             found = None if loaded is None else vars(loaded).get(name)
-            if look is not None and isinstance(found, type):
-                _types.setdefault(found, look)
-    return _types.get(kind)
+            if isinstance(found, type):
+                _types[id(found)] = look
+    return _types.get(id(kind))

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::agent::{self, CpuGauge, Gauges, KernelSource, Setup};
+use crate::protocol::agent::AgentConfig;
 use crate::sandbox::native;
 
 /// Become PID 1 of a sandbox.
@@ -42,13 +44,43 @@ pub(super) fn zygote_init(arguments: &ZygoteInit) -> ExitCode {
     }
 }
 
+/// Is the agent of a sandbox that stands.
 fn run(inside: native::Inside) -> ExitCode {
-    let _ = inside;
-    std::thread::sleep(std::time::Duration::from_secs(600));
-    ExitCode::SUCCESS
+    let limits = &inside.limits;
+    let config = AgentConfig {
+        workspace_bytes: limits.workspace_bytes,
+        memory_bytes: limits.memory_bytes,
+        processes: limits.processes,
+        orphan_ms: u64::try_from(inside.orphan.as_millis()).unwrap_or(u64::MAX),
+    };
+    let gauges = inside.gauges;
+    let setup = Setup {
+        sandbox: inside.id,
+        listener: inside.listener,
+        kernels: KernelSource::Zygote {
+            directory: inside.zygote,
+            namespaces: inside.namespaces,
+            cgroups: inside.cgroups,
+        },
+        jail: inside.jail,
+        workspace: inside.workspace,
+        gauges: Gauges {
+            memory: gauges.memory,
+            memory_peak: gauges.memory_peak,
+            oom: gauges.oom,
+            cpu: gauges.cpu_stat.map(CpuGauge::Stat).or(gauges.cpu_acct.map(CpuGauge::Acct)),
+        },
+        config,
+    };
+    match agent::run(setup) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
 }
 
-fn fail(error: &native::StepError) -> ExitCode {
-    eprintln!("{error}: {}", error.source);
+/// Says what went wrong where the server's operator can find it: in the sandbox's log.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let source = error.source().map_or(String::new(), |source| format!(": {source}"));
+    eprintln!("{error}{source}");
     ExitCode::FAILURE
 }

@@ -176,6 +176,9 @@ pub struct KernelExit {
     pub peak_memory_bytes: Option<u64>,
     /// Whether the agent killed it because it exceeded a limit that the agent watches.
     pub limit: Option<WatchedLimit>,
+    /// How it broke its protocol, if the agent killed it for that.
+    #[serde(default)]
+    pub violation: Option<String>,
 }
 
 /// A limit that the agent enforces by itself, where the host gives it no better means.
@@ -186,6 +189,8 @@ pub enum WatchedLimit {
     Memory,
     /// Disk of the workspace.
     Disk,
+    /// Processes and threads.
+    Processes,
 }
 
 /// The workspace is over its quota.

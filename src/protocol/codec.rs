@@ -8,6 +8,9 @@ use super::MAX_PAYLOAD;
 /// What lies between the length and the payload: kind, flags, zero, number.
 const HEAD: usize = 12;
 
+/// How many bytes of a frame come before its payload.
+pub const FRAME_HEAD: usize = 4 + HEAD;
+
 /// More parts of the same payload follow.
 pub const FLAG_MORE: u8 = 1;
 
@@ -27,26 +30,34 @@ pub struct Frame {
 impl Frame {
     /// How many bytes it takes on the wire.
     pub fn wire_len(&self) -> usize {
-        4 + HEAD + self.payload.len()
+        FRAME_HEAD + self.payload.len()
     }
 
     /// Its first 16 bytes, for writers that send head and payload separately.
     ///
     /// # Panics
     /// If the payload is longer than [`MAX_PAYLOAD`].
-    pub fn head(&self) -> [u8; 4 + HEAD] {
-        assert!(
-            self.payload.len() <= MAX_PAYLOAD,
-            "a frame's maker keeps to the limit"
-        );
-        let length = u32::try_from(HEAD + self.payload.len()).expect("the limit fits 32 bits");
-        let mut head = [0; 4 + HEAD];
-        head[..4].copy_from_slice(&length.to_le_bytes());
-        head[4] = self.kind;
-        head[5] = self.flags;
-        head[8..].copy_from_slice(&self.number.to_le_bytes());
-        head
+    pub fn head(&self) -> [u8; FRAME_HEAD] {
+        head(self.kind, self.flags, self.number, self.payload.len())
     }
+}
+
+/// The first 16 bytes of a frame whose payload lies elsewhere.
+///
+/// # Panics
+/// If the payload is longer than [`MAX_PAYLOAD`].
+pub fn head(kind: u8, flags: u8, number: u64, payload: usize) -> [u8; FRAME_HEAD] {
+    assert!(
+        payload <= MAX_PAYLOAD,
+        "a frame's maker keeps to the limit"
+    );
+    let length = u32::try_from(HEAD + payload).expect("the limit fits 32 bits");
+    let mut head = [0; FRAME_HEAD];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4] = kind;
+    head[5] = flags;
+    head[8..].copy_from_slice(&number.to_le_bytes());
+    head
 }
 
 /// Why bytes are not a frame.

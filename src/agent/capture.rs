@@ -1,0 +1,402 @@
+//! Everything a kernel puts out becomes frames: records of the ring, and what arrives in the pipes behind descriptors 1 and 2.
+//!
+//! Python's own output is in the ring; that of C code and child processes is in the pipes. The kernel says with `sync` records how
+//! the two go together. Nothing is held back: what is there is framed at once, and text that is there at the same time is framed together.
+
+mod rest;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub(crate) use self::rest::Rest;
+use super::descriptor;
+use super::outbox::Outbox;
+use super::ring::{RECORD_HEAD, Record, Ring, Violation};
+use crate::protocol::MAX_MESSAGE;
+use crate::protocol::agent::{Kind, UsageReport};
+use crate::protocol::codec::FLAG_MORE;
+
+/// How much of the ring and the pipes is taken before anything else has its turn.
+const BUDGET: usize = 1024 * 1024;
+
+/// What a pipe holds at most: its size unless somebody changes it, and nobody does. An honest `sync` never says more.
+/// It stays as the system makes it: larger ones count against a bound on all pipes of a user, beyond which all are made tiny.
+const PIPE: u32 = 64 * 1024;
+
+/// How much of a reply is looked at to find whose it is.
+const PREFIX: usize = 4096;
+
+const RING: usize = 1024 * 1024;
+
+/// Tells whose reply it is that begins with these bytes, and what is to be reported before it.
+pub(crate) type OnReply<'a> = dyn FnMut(&[u8]) -> Result<Option<UsageReport>, Violation> + 'a;
+
+/// The agent's ends of a kernel's output.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    ring: Ring,
+    /// Set once the kernel has broken its protocol: the ring is read no more.
+    broken: bool,
+    /// Waits for the kernel while there is nothing.
+    pub(crate) rest: Rest,
+    space: OwnedFd,
+    pipes: [Pipe; 2],
+    /// How much of each pipe comes before the next record.
+    sync: [u32; 2],
+    parts: Option<Parts>,
+}
+
+/// A kernel's ends of the same.
+#[derive(Debug)]
+pub(crate) struct KernelEnds {
+    /// The shared memory.
+    pub(crate) ring: OwnedFd,
+    /// Wakes the agent.
+    pub(crate) doorbell: OwnedFd,
+    /// Wakes the kernel.
+    pub(crate) space: OwnedFd,
+    /// Its standard output.
+    pub(crate) stdout: OwnedFd,
+    /// Its standard error.
+    pub(crate) stderr: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    kind: Kind,
+    fd: AsyncFd<OwnedFd>,
+    open: bool,
+    /// Whether anything ever came.
+    used: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    kind: u8,
+    bytes: usize,
+}
+
+/// How a pipe was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Took {
+    Bytes(usize),
+    Nothing,
+}
+
+/// How a pipe is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// If the reactor says that there is something.
+    WhenReady,
+    /// Whether or not the reactor has noticed.
+    Now,
+}
+
+impl Pipe {
+    fn new(kind: Kind) -> io::Result<(Self, OwnedFd)> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // Only this end: the flags of the other belong to programs that expect to block.
+        rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK)?;
+        let pipe = Self {
+            kind,
+            fd: descriptor::watched(read, Interest::READABLE)?,
+            open: true,
+            used: false,
+        };
+        Ok((pipe, write))
+    }
+
+    fn read(&mut self, outbox: &mut Outbox, most: usize, reading: Reading) -> Took {
+        if !self.open {
+            return Took::Nothing;
+        }
+        let room = outbox.text_room(self.kind);
+        let most = most.min(room.len());
+        let room = &mut room[..most];
+        let read = match reading {
+            Reading::WhenReady => self.fd.try_io(Interest::READABLE, |fd| {
+                rustix::io::read(fd, room).map_err(io::Error::from)
+            }),
+            Reading::Now => rustix::io::read(&self.fd, room).map_err(io::Error::from),
+        };
+        let length = match read {
+            Ok(length) => {
+                self.open = length > 0;
+                length
+            }
+            Err(error) => {
+                let again = matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                );
+                self.open = again;
+                0
+            }
+        };
+        outbox.commit_text(length);
+        if length == 0 {
+            return Took::Nothing;
+        }
+        self.used = true;
+        Took::Bytes(length)
+    }
+}
+
+impl Capture {
+    /// Makes both ends.
+    pub(crate) fn create() -> io::Result<(Self, KernelEnds)> {
+        let (ring, ring_memory) = Ring::create(RING)?;
+        let (rest, doorbell) = Rest::create()?;
+        // A pipe, where the protocol's other bell is an eventfd: both ends of an eventfd are one open file, whose flags the kernel could change
+        // so that ringing it blocks.
+        let (space_read, space) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&space, rustix::fs::OFlags::NONBLOCK)?;
+        let (stdout, stdout_write) = Pipe::new(Kind::Stdout)?;
+        let (stderr, stderr_write) = Pipe::new(Kind::Stderr)?;
+        let capture = Self {
+            ring,
+            broken: false,
+            rest,
+            space,
+            pipes: [stdout, stderr],
+            sync: [0; 2],
+            parts: None,
+        };
+        let ends = KernelEnds {
+            ring: ring_memory,
+            doorbell,
+            space: space_read,
+            stdout: stdout_write,
+            stderr: stderr_write,
+        };
+        Ok((capture, ends))
+    }
+
+    /// Waits until a pipe has something. Never ends when both are closed.
+    pub(crate) async fn readable(&self) {
+        let [stdout, stderr] = &self.pipes;
+        // A message's parts must not be torn apart, so the pipes wait for the rest of it.
+        let take = self.parts.is_none();
+        tokio::select! {
+            _ = stdout.fd.readable(), if take && stdout.open => {}
+            _ = stderr.fd.readable(), if take && stderr.open => {}
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Frames what is there, a bounded amount. Returns whether there is more.
+    pub(crate) fn pump(
+        &mut self,
+        outbox: &mut Outbox,
+        on_reply: &mut OnReply<'_>,
+    ) -> Result<bool, Violation> {
+        let result = self.pump_some(outbox, on_reply, Reading::WhenReady);
+        if result.is_err() {
+            self.broken = true;
+            self.parts = None;
+        }
+        if self.ring.publish() {
+            self.wake_writer();
+        }
+        result
+    }
+
+    /// The same, when nobody is left who writes. Once it returns `false`, and the outbox is not full, that was all.
+    pub(crate) fn pump_rest(
+        &mut self,
+        outbox: &mut Outbox,
+        on_reply: &mut OnReply<'_>,
+    ) -> Result<bool, Violation> {
+        if !self.broken && self.ring.has_data() && !outbox.is_full() {
+            let result = self.pump_some(outbox, on_reply, Reading::Now);
+            self.broken = result.is_err();
+            return result.map(|_| true);
+        }
+        // What follows the parts of a message that will never be whole is the pipes.
+        self.parts = None;
+        Ok(self.pump_pipes(outbox, Reading::Now))
+    }
+
+    /// Prepares for a wait: nothing was there when [`Capture::pump`] looked. Returns `false` when something is there now.
+    pub(crate) fn settle(&mut self) -> bool {
+        // A nap lets text of C code and text of Python meet in the wrong order; without one the kernel says `sync` often enough.
+        let may_nap = !self.pipes.iter().any(|pipe| pipe.used);
+        self.broken || self.rest.settle(&self.ring, may_nap)
+    }
+
+    /// Lets the kernel write without ringing, because nothing is read for now anyway.
+    pub(crate) fn ignore_doorbell(&mut self) {
+        self.ring.announce_awake();
+        self.rest.cancel();
+    }
+
+    fn pump_some(
+        &mut self,
+        outbox: &mut Outbox,
+        on_reply: &mut OnReply<'_>,
+        reading: Reading,
+    ) -> Result<bool, Violation> {
+        let mut budget = BUDGET;
+        while !self.broken {
+            if outbox.is_full() {
+                return Ok(false);
+            }
+            self.take_synced(outbox);
+            if self.sync != [0; 2] {
+                return Ok(false);
+            }
+            let Some(record) = self.ring.next()? else {
+                break;
+            };
+            self.rest.found_something();
+            self.take(record, outbox, on_reply)?;
+            self.ring.consume(RECORD_HEAD + record.length);
+            if self.ring.is_publish_due() && self.ring.publish() {
+                self.wake_writer();
+            }
+            match budget.checked_sub(RECORD_HEAD + record.length) {
+                Some(rest) => budget = rest,
+                None => return Ok(true),
+            }
+        }
+        // Only when the ring is empty: what lies in it was printed before.
+        if self.parts.is_some() {
+            return Ok(false);
+        }
+        Ok(self.pump_pipes(outbox, reading))
+    }
+
+    /// Takes one piece of each pipe. Returns whether there was one.
+    fn pump_pipes(&mut self, outbox: &mut Outbox, reading: Reading) -> bool {
+        let mut any = false;
+        for pipe in &mut self.pipes {
+            if outbox.is_full() {
+                return any;
+            }
+            any |= pipe.read(outbox, usize::MAX, reading) != Took::Nothing;
+        }
+        any
+    }
+
+    /// Takes from the pipes what comes before the next record. Leaves a rest only when the outbox is full.
+    fn take_synced(&mut self, outbox: &mut Outbox) {
+        for (pipe, wanted) in self.pipes.iter_mut().zip(&mut self.sync) {
+            while *wanted > 0 && !outbox.is_full() {
+                match pipe.read(outbox, *wanted as usize, Reading::Now) {
+                    Took::Bytes(length) => *wanted -= length as u32,
+                    // Already read, or never written.
+                    Took::Nothing => *wanted = 0,
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        record: Record,
+        outbox: &mut Outbox,
+        on_reply: &mut OnReply<'_>,
+    ) -> Result<(), Violation> {
+        if let Some(parts) = self.parts
+            && record.kind != parts.kind
+        {
+            return Err(Violation::Parts {
+                expected: parts.kind,
+                found: record.kind,
+            });
+        }
+        match record.kind {
+            1 => self.take_text(Kind::Stdout, record, outbox),
+            2 => self.take_text(Kind::Stderr, record, outbox),
+            3 => return self.take_message(Kind::Message, record, outbox),
+            4 => return self.take_sync(record),
+            5 => {
+                if self.parts.is_none() {
+                    self.take_reply_head(record, outbox, on_reply)?;
+                }
+                return self.take_message(Kind::Reply, record, outbox);
+            }
+            kind => return Err(Violation::Kind(kind)),
+        }
+        Ok(())
+    }
+
+    fn take_text(&mut self, kind: Kind, record: Record, outbox: &mut Outbox) {
+        let mut at = 0;
+        while at < record.length {
+            let room = outbox.text_room(kind);
+            let length = room.len().min(record.length - at);
+            self.ring.copy(RECORD_HEAD + at, &mut room[..length]);
+            outbox.commit_text(length);
+            at += length;
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        kind: Kind,
+        record: Record,
+        outbox: &mut Outbox,
+    ) -> Result<(), Violation> {
+        let more = record.flags & FLAG_MORE != 0;
+        let bytes = self.parts.map_or(0, |parts| parts.bytes) + record.length;
+        if bytes > MAX_MESSAGE {
+            return Err(Violation::Message(MAX_MESSAGE));
+        }
+        self.parts = more.then_some(Parts {
+            kind: record.kind,
+            bytes,
+        });
+        let flags = if more { FLAG_MORE } else { 0 };
+        outbox.push_with(kind, flags, record.length, |room| {
+            self.ring.copy(RECORD_HEAD, room);
+        });
+        Ok(())
+    }
+
+    fn take_sync(&mut self, record: Record) -> Result<(), Violation> {
+        let mut payload = [0; 8];
+        if record.length != payload.len() {
+            return Err(Violation::Content("sync"));
+        }
+        self.ring.copy(RECORD_HEAD, &mut payload);
+        for (count, bytes) in self.sync.iter_mut().zip(payload.chunks_exact(4)) {
+            let bytes = bytes.try_into().expect("the chunks have four bytes");
+            *count = u32::from_le_bytes(bytes).min(PIPE);
+        }
+        Ok(())
+    }
+
+    /// Reports what an execution used, before its reply.
+    fn take_reply_head(
+        &mut self,
+        record: Record,
+        outbox: &mut Outbox,
+        on_reply: &mut OnReply<'_>,
+    ) -> Result<(), Violation> {
+        let mut prefix = [0; PREFIX];
+        let prefix = &mut prefix[..record.length.min(PREFIX)];
+        self.ring.copy(RECORD_HEAD, prefix);
+        if let Some(report) = on_reply(prefix)? {
+            let json = serde_json::to_vec(&report).expect("a report is made of numbers");
+            outbox.push(Kind::Usage, &json);
+        }
+        Ok(())
+    }
+
+    fn wake_writer(&self) {
+        match rustix::io::write(&self.space, &1u64.to_le_bytes()) {
+            // Full: then there is something in it that wakes the kernel.
+            Ok(_) | Err(Errno::AGAIN) => {}
+            // The kernel is gone, which is noticed elsewhere.
+            Err(_) => {}
+        }
+    }
+}

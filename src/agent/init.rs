@@ -1,0 +1,117 @@
+//! The duties of PID 1: signals, waiting for orphans, and the end of everybody else.
+//!
+//! The agent can also run as an ordinary process (in tests). Then only the kernel is its business, and only the kernel is waited for and killed.
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::descriptor;
+
+/// Signals as events.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    fd: AsyncFd<OwnedFd>,
+}
+
+/// Whether this process is the first of its pid namespace.
+pub(crate) fn is_pid_one() -> bool {
+    rustix::process::getpid().is_init()
+}
+
+/// Protects the agent from the processes that it watches.
+pub(crate) fn protect() {
+    // The kernel may have the same user id: it must not look into this process, nor trace it.
+    if is_pid_one() {
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+impl Signals {
+    /// Takes over SIGCHLD and SIGTERM. To be called in the only thread.
+    pub(crate) fn take_over() -> io::Result<Self> {
+        // SAFETY: a zeroed set is initialised by `sigemptyset` before it is used; all calls get valid pointers to it, and no old mask
+        // is asked for.
+        let fd = unsafe {
+            let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+            libc::sigaddset(&raw mut set, libc::SIGTERM);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self {
+            fd: descriptor::watched(fd, Interest::READABLE)?,
+        })
+    }
+
+    /// Waits for signals. Returns whether one of them ends the sandbox.
+    pub(crate) async fn next(&self) -> bool {
+        let Ok(mut guard) = self.fd.readable().await else {
+            return std::future::pending().await;
+        };
+        let mut terminate = false;
+        loop {
+            let mut info = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
+            match rustix::io::read(&self.fd, &mut info) {
+                Ok(length) if length == info.len() => {
+                    // SAFETY: the system wrote a whole structure, which consists of numbers only.
+                    let info: libc::signalfd_siginfo =
+                        unsafe { std::ptr::read_unaligned(info.as_ptr().cast()) };
+                    // Sent from outside of the pid namespace, the sender has no number in it. From the inside nobody may end the
+                    // sandbox: user code would lose its own session.
+                    let from_outside = info.ssi_pid == 0 || !is_pid_one();
+                    terminate |= info.ssi_signo == libc::SIGTERM as u32 && from_outside;
+                }
+                _ => break,
+            }
+        }
+        guard.clear_ready();
+        terminate
+    }
+}
+
+/// Waits for a child that has ended, without blocking. `kernel` is the only one of interest unless this is PID 1.
+/// `Err(())` when there is no child left at all.
+pub(crate) fn reap(kernel: Option<Pid>) -> Result<Option<(Pid, WaitStatus)>, ()> {
+    let waited = if is_pid_one() {
+        rustix::process::wait(WaitOptions::NOHANG)
+    } else {
+        match kernel {
+            Some(kernel) => rustix::process::waitpid(Some(kernel), WaitOptions::NOHANG),
+            None => return Err(()),
+        }
+    };
+    waited.map_err(|_| ())
+}
+
+/// Kills all processes of the sandbox but this one; only the kernel, unless `is_reaped`, and its process group when this is not PID 1.
+pub(crate) fn kill_everybody(kernel: Option<Pid>, is_reaped: bool) {
+    if is_pid_one() {
+        // SAFETY: takes numbers only. As PID 1 of a namespace, -1 means everybody in it but the caller (kill(2)), in one step:
+        // a process that forks meanwhile does not get a child out.
+        unsafe {
+            libc::kill(-1, libc::SIGKILL);
+        }
+    } else if let Some(kernel) = kernel {
+        let _ = rustix::process::kill_process_group(kernel, Signal::KILL);
+        if !is_reaped {
+            let _ = rustix::process::kill_process(kernel, Signal::KILL);
+        }
+    }
+}
+
+/// A descriptor that becomes readable when a process ends, where the system has it.
+pub(crate) fn watch_process(pid: Pid) -> Option<AsyncFd<OwnedFd>> {
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    descriptor::watched(fd, Interest::READABLE).ok()
+}

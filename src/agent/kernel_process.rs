@@ -1,0 +1,217 @@
+//! One kernel: its process, its descriptors, its beginning and its end.
+
+mod exec;
+mod zygote;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, WaitStatus};
+use serde_json::Value;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Duration, Instant};
+
+use super::KernelSource;
+use super::capture::{Capture, KernelEnds};
+use super::init;
+use super::requests::Requests;
+use super::ring::Violation;
+use crate::protocol::agent::WatchedLimit;
+
+/// How long killed processes are waited for. One that hangs in the system for longer is given up.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often the kill is repeated meanwhile.
+pub(crate) const KILL_AGAIN: Duration = Duration::from_millis(100);
+
+/// A kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// The first of the sandbox is 1.
+    pub(crate) number: u64,
+    /// Its output.
+    pub(crate) capture: Capture,
+    /// Its input.
+    pub(crate) requests: Requests,
+    /// Its process, once it is known.
+    pub(crate) pid: Option<Pid>,
+    /// How it ended, once it has.
+    pub(crate) status: Option<WaitStatus>,
+    /// The watched limit for which it was killed.
+    pub(crate) limit: Option<WatchedLimit>,
+    /// The violation for which it was killed.
+    pub(crate) violation: Option<Violation>,
+    /// How many kills for lack of memory there were when it, or its last execution, began.
+    pub(crate) oom_kills: u64,
+    process: Option<AsyncFd<OwnedFd>>,
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    since: Instant,
+    /// Whether no process is left.
+    alone: bool,
+}
+
+/// The kernel's ends of everything, to be given to its process.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    output: KernelEnds,
+    control: OwnedFd,
+}
+
+/// Why there is no new kernel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The descriptors could not be made.
+    #[error("cannot make the descriptors of a kernel: {0}")]
+    Descriptors(#[source] io::Error),
+    /// The zygote cannot be reached.
+    #[error("cannot ask the zygote for a kernel: {0}")]
+    Zygote(#[source] io::Error),
+    /// It says no.
+    #[error("the zygote cannot make a kernel: {0}")]
+    Refused(String),
+    /// It says nothing.
+    #[error("the zygote did not make a kernel within {0} s")]
+    TimedOut(u64),
+    /// The program does not start.
+    #[error("cannot start `{program}`: {source}")]
+    Exec {
+        /// Which program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It was killed while it was being started.
+    #[error("the kernel was ended before it had started")]
+    Ended,
+}
+
+impl Ends {
+    /// By the names of `kernel-image/PROTOCOL.md`.
+    fn named(&self) -> [(&'static str, &OwnedFd); 6] {
+        [
+            ("control", &self.control),
+            ("ring", &self.output.ring),
+            ("doorbell", &self.output.doorbell),
+            ("space", &self.output.space),
+            ("stdout", &self.output.stdout),
+            ("stderr", &self.output.stderr),
+        ]
+    }
+}
+
+impl Kernel {
+    /// Makes all but the process.
+    pub(crate) fn prepare(number: u64, oom_kills: u64) -> Result<(Self, Ends), StartError> {
+        let (capture, output) = Capture::create().map_err(StartError::Descriptors)?;
+        let (requests, control) = Requests::create().map_err(StartError::Descriptors)?;
+        let kernel = Self {
+            number,
+            capture,
+            requests,
+            pid: None,
+            status: None,
+            limit: None,
+            violation: None,
+            oom_kills,
+            process: None,
+            ending: None,
+        };
+        Ok((kernel, Ends { output, control }))
+    }
+
+    /// Takes note of its process.
+    pub(crate) fn started(&mut self, pid: Pid) {
+        self.pid = Some(pid);
+        // PID 1 hears of all its children by SIGCHLD; other processes may have their signals taken elsewhere.
+        self.process = (!init::is_pid_one())
+            .then(|| init::watch_process(pid))
+            .flatten();
+    }
+
+    /// Whether requests make sense.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    /// Waits for the end of its process, where that is not told by a signal.
+    pub(crate) async fn exited(&self) {
+        match &self.process {
+            Some(process) if self.status.is_none() => {
+                if process.readable().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// SIGINT, to its process only.
+    pub(crate) fn interrupt(&self) {
+        if let (Some(pid), None, true) = (self.pid, &self.status, self.is_alive()) {
+            let _ = rustix::process::kill_process(pid, Signal::INT);
+        }
+    }
+
+    /// Ends it, with everything it has started.
+    pub(crate) fn end(&mut self) {
+        init::kill_everybody(self.pid, self.status.is_some());
+        self.ending.get_or_insert(Ending {
+            since: Instant::now(),
+            alone: false,
+        });
+    }
+
+    /// Whether killed processes are still to be waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.ending.is_some_and(|ending| !ending.alone)
+    }
+
+    /// Kills once more what is still there; gives up in the end.
+    pub(crate) fn end_again(&mut self) {
+        if let Some(ending) = &mut self.ending
+            && !ending.alone
+        {
+            init::kill_everybody(self.pid, self.status.is_some());
+            ending.alone = ending.since.elapsed() > LAST_WAIT;
+        }
+    }
+
+    /// Takes note that no process is left in the sandbox.
+    pub(crate) fn is_alone(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.alone = true;
+        }
+    }
+
+    /// Whether nobody is left who could write.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.ending.is_some_and(|ending| ending.alone)
+    }
+}
+
+/// Starts the process of a kernel. Returns its number in this pid namespace.
+pub(crate) async fn start(
+    source: Arc<KernelSource>,
+    jail: Arc<Value>,
+    ends: Ends,
+) -> Result<Pid, StartError> {
+    match &*source {
+        KernelSource::Zygote {
+            directory,
+            namespaces,
+            cgroups,
+        } => {
+            let limit = zygote::LIMIT;
+            let asked = zygote::ask(directory, namespaces, cgroups, &jail, &ends);
+            tokio::time::timeout(limit, asked)
+                .await
+                .unwrap_or(Err(StartError::TimedOut(limit.as_secs())))
+        }
+        KernelSource::Exec { argv } => exec::start(argv, &jail, &ends),
+    }
+}

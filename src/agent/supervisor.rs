@@ -1,0 +1,571 @@
+//! The one loop: whatever happens in the sandbox or comes from the server is handled here, one after the other.
+//!
+//! Waiting and doing are separate. [`Supervisor::next`] only waits until something can be done; everything that is done is plain code that
+//! does not wait. So no state is ever seen in between, and nothing can be lost by cancelling a future.
+
+mod commands;
+
+use std::sync::Arc;
+
+use rustix::process::{Pid, WaitStatus};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
+
+use super::greeting::{Door, Guest};
+use super::init::{self, Signals};
+use super::kernel_process::{self, KILL_AGAIN, Kernel, StartError};
+use super::outbox::Outbox;
+use super::relay::{Control, RelayError};
+use super::usage::Meter;
+use super::watch::{Finding, Watch};
+use super::workspace::Workspace;
+use super::{AgentError, ExitReason, KernelSource, Setup};
+use crate::model::id::SandboxId;
+use crate::protocol::GENERATION;
+use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, Kind, WatchedLimit};
+
+/// How much is kept for the server, in bytes. Beyond it nothing more is read from the kernel, so that it waits when it writes.
+const OUTBOX: usize = 8 * 1024 * 1024;
+
+/// How long an orderly end may take.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Memory that was needed for a flood is given back after so long.
+const TRIM: Duration = Duration::from_secs(1);
+
+/// How many children that ended while a kernel was started are remembered: one of them may be the kernel.
+const MOST_REAPED: usize = 256;
+
+/// The agent.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    sandbox: SandboxId,
+    source: Arc<KernelSource>,
+    jail: Arc<serde_json::Value>,
+    config: AgentConfig,
+    meter: Meter,
+    workspace: Arc<Workspace>,
+    watch: Watch,
+    signals: Signals,
+    door: Door,
+    outbox: Outbox,
+    control: Option<Control>,
+    /// Counts control connections: an answer goes to the one that asked.
+    connection: u64,
+    /// Since when there is no control connection.
+    orphan_since: Instant,
+    kernel: Option<Kernel>,
+    /// How many were started.
+    kernels: u64,
+    starting: Option<Starting>,
+    /// Who asked for the kernel that is to be started when the current one is gone.
+    wanted: Option<Asker>,
+    reaped: Vec<(Pid, WaitStatus)>,
+    ending: Option<(ExitReason, Instant)>,
+    kill_again: Option<Instant>,
+    trim: Option<Instant>,
+    /// There is more to do at once.
+    more: bool,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    connection: u64,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Starting {
+    asker: Asker,
+    task: JoinHandle<Result<Pid, StartError>>,
+}
+
+/// What can be done now.
+#[derive(Debug)]
+enum Event {
+    /// Children may have ended.
+    Children,
+    /// SIGTERM from outside.
+    Terminate,
+    /// A connection has said hello.
+    Guest(Box<Guest>),
+    /// The server has sent something.
+    Received,
+    /// The start of a kernel has come to its end.
+    Started(Result<Pid, StartError>),
+    /// An operation on files has ended.
+    Files,
+    /// Something that the next round of the loop does anyway.
+    Round,
+}
+
+impl Supervisor {
+    /// Prepares everything. Within a runtime.
+    pub(crate) fn new(setup: Setup) -> Result<Self, AgentError> {
+        let signals = Signals::take_over().map_err(AgentError::Signals)?;
+        let listener = std::os::unix::net::UnixListener::from(setup.listener);
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| UnixListener::from_std(listener))
+            .map_err(AgentError::Listener)?;
+        let workspace =
+            Workspace::open(&setup.workspace, setup.config.workspace_bytes, &setup.jail).map_err(
+                |source| AgentError::Workspace {
+                    path: setup.workspace.clone(),
+                    source: source.into(),
+                },
+            )?;
+        let workspace = Arc::new(workspace);
+        Ok(Self {
+            sandbox: setup.sandbox,
+            source: Arc::new(setup.kernels),
+            jail: Arc::new(setup.jail),
+            config: setup.config,
+            meter: Meter::new(setup.gauges),
+            watch: Watch::new(Arc::clone(&workspace)),
+            workspace,
+            signals,
+            door: Door::new(listener),
+            outbox: Outbox::new(OUTBOX),
+            control: None,
+            connection: 0,
+            orphan_since: Instant::now(),
+            kernel: None,
+            kernels: 0,
+            starting: None,
+            wanted: None,
+            reaped: Vec::new(),
+            ending: None,
+            kill_again: None,
+            trim: None,
+            more: false,
+        })
+    }
+
+    /// Runs until the end of the sandbox.
+    pub(crate) async fn run(mut self) -> ExitReason {
+        loop {
+            self.pump();
+            self.flush();
+            self.look();
+            if let Some(reason) = self.is_over() {
+                self.kill_everybody();
+                return reason;
+            }
+            match self.next().await {
+                Event::Children => self.reap(),
+                Event::Terminate => self.end(ExitReason::Terminated),
+                Event::Guest(guest) => self.welcome(*guest),
+                Event::Received => self.receive(),
+                Event::Started(result) => self.started(result),
+                Event::Files => self.watch.soon(),
+                Event::Round => {}
+            }
+        }
+    }
+
+    /// Waits until something can be done.
+    async fn next(&mut self) -> Event {
+        let deadline = self.deadline();
+        let listens = !self.outbox.is_full();
+        let Self {
+            signals,
+            door,
+            control,
+            kernel,
+            starting,
+            outbox,
+            ..
+        } = self;
+        let kernel = kernel.as_ref();
+        let control = control.as_ref();
+        let files_done = Arc::clone(&door.files_done);
+        tokio::select! {
+            terminate = signals.next() => if terminate { Event::Terminate } else { Event::Children },
+            guest = door.next() => Event::Guest(Box::new(guest)),
+            () = files_done.notified() => Event::Files,
+            Some(()) = maybe(control.map(Control::readable)) => Event::Received,
+            Some(()) = maybe(control.map(|control| control.flushable(outbox))) => Event::Round,
+            Some(()) = maybe(kernel.map(|kernel| kernel.capture.rest.wait())), if listens => Event::Round,
+            Some(()) = maybe(kernel.map(|kernel| kernel.capture.readable())), if listens => Event::Round,
+            Some(()) = maybe(kernel.map(|kernel| kernel.requests.flushable())) => Event::Round,
+            Some(()) = maybe(kernel.map(Kernel::exited)) => Event::Children,
+            Some(result) = maybe(starting.as_mut().map(|starting| &mut starting.task)) => {
+                Event::Started(result.unwrap_or(Err(StartError::Ended)))
+            }
+            () = tokio::task::yield_now(), if self.more => Event::Round,
+            Some(()) = maybe(deadline.map(tokio::time::sleep_until)) => Event::Round,
+        }
+    }
+
+    /// When to go on even if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        let orphaned = self.control.is_none().then(|| self.orphaned_at());
+        let ending = self.ending.map(|(_, until)| until);
+        [self.watch.next(), orphaned, ending, self.kill_again, self.trim]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn orphaned_at(&self) -> Instant {
+        self.orphan_since + Duration::from_millis(self.config.orphan_ms)
+    }
+
+    /// Frames what the kernel has put out, and buries it once it is dead and everything is out.
+    fn pump(&mut self) {
+        self.more = false;
+        let Some(kernel) = &mut self.kernel else {
+            return;
+        };
+        let (pid, silent) = (kernel.pid, kernel.is_silent());
+        let was_executing = kernel.requests.executing().is_some();
+        let (capture, requests, meter) =
+            (&mut kernel.capture, &mut kernel.requests, &self.meter);
+        requests.flush();
+        let mut on_reply = |reply: &[u8]| requests.answered(reply, pid, meter);
+        let result = if silent {
+            capture.pump_rest(&mut self.outbox, &mut on_reply)
+        } else {
+            capture.pump(&mut self.outbox, &mut on_reply)
+        };
+        if was_executing && requests.executing().is_none() {
+            self.watch.soon();
+        }
+        self.more = match result {
+            Ok(more) => more,
+            Err(violation) => {
+                kernel.violation.get_or_insert(violation);
+                self.end_kernel();
+                true
+            }
+        };
+        self.settle();
+    }
+
+    /// Waits for the kernel, or for the server, or buries the kernel.
+    fn settle(&mut self) {
+        let Some(kernel) = &mut self.kernel else {
+            return;
+        };
+        if self.more {
+            return;
+        }
+        if self.outbox.is_full() {
+            kernel.capture.ignore_doorbell();
+        } else if kernel.is_silent() {
+            self.bury();
+            self.more = true;
+        } else if !kernel.capture.settle() {
+            self.more = true;
+        }
+    }
+
+    /// Sends what can be sent.
+    fn flush(&mut self) {
+        if let Some(control) = &mut self.control
+            && control.flush(&mut self.outbox).is_err()
+        {
+            self.hang_up();
+        }
+    }
+
+    /// Looks after limits and clocks.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if self.kill_again.is_some_and(|at| at <= now) {
+            self.kill_again = None;
+            if let Some(kernel) = &mut self.kernel {
+                kernel.end_again();
+                self.kill_again = kernel.is_lingering().then(|| now + KILL_AGAIN);
+                self.more = true;
+            }
+        }
+        match self.trim {
+            None if self.outbox.is_fat() => self.trim = Some(now + TRIM),
+            Some(at) if at <= now => {
+                self.trim = None;
+                self.outbox.trim();
+            }
+            _ => {}
+        }
+        let pid = self
+            .kernel
+            .as_ref()
+            .filter(|kernel| kernel.is_alive())
+            .and_then(|kernel| kernel.pid);
+        let executing = self.executing().is_some();
+        let found = self
+            .watch
+            .look(pid, executing, &mut self.meter, &self.config);
+        let found = found.or_else(|| {
+            let done = self.watch.go_on();
+            done.then(|| self.watch.conclude(pid, &self.config))
+                .flatten()
+        });
+        self.more |= self.watch.is_scanning();
+        match found {
+            None => {}
+            Some(Finding::DiskFull(report)) => {
+                let json = serde_json::to_vec(&report).expect("a report is made of numbers");
+                self.outbox.push(Kind::DiskFull, &json);
+                self.more = true;
+            }
+            Some(Finding::Exceeded(limit)) => {
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.limit.get_or_insert(limit);
+                }
+                self.end_kernel();
+            }
+        }
+    }
+
+    /// Whether the sandbox has come to its end.
+    fn is_over(&self) -> Option<ExitReason> {
+        let now = Instant::now();
+        if let Some((reason, until)) = self.ending {
+            let said = self
+                .control
+                .as_ref()
+                .is_none_or(|control| control.is_done(&self.outbox));
+            let gone = self.kernel.is_none() && self.starting.is_none();
+            return (until <= now || (gone && said)).then_some(reason);
+        }
+        (self.control.is_none() && self.orphaned_at() <= now).then_some(ExitReason::Orphaned)
+    }
+
+    /// Waits for children that have ended.
+    fn reap(&mut self) {
+        loop {
+            let kernel = self.kernel.as_ref();
+            let unreaped = kernel.and_then(|kernel| kernel.pid.filter(|_| kernel.status.is_none()));
+            match init::reap(unreaped) {
+                Ok(Some((pid, status))) => self.ended(pid, status),
+                Ok(None) => return,
+                Err(()) => {
+                    if let Some(kernel) = &mut self.kernel
+                        && self.starting.is_none()
+                    {
+                        kernel.is_alone();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes note of a child that has ended.
+    fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        match &mut self.kernel {
+            Some(kernel) if kernel.pid == Some(pid) => {
+                kernel.status = Some(status);
+                // What it has started must not live on beside its successor.
+                self.end_kernel();
+            }
+            _ if self.starting.is_some() && self.reaped.len() < MOST_REAPED => {
+                self.reaped.push((pid, status));
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the kernel and everything it has started. It is buried once all are dead and what they wrote is framed.
+    fn end_kernel(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.end();
+            self.kill_again = Some(Instant::now() + KILL_AGAIN);
+            self.more = true;
+        }
+    }
+
+    /// Reports the end of a kernel, after everything it wrote.
+    fn bury(&mut self) {
+        let Some(kernel) = self.kernel.take() else {
+            return;
+        };
+        let exit = KernelExit {
+            kernel: kernel.number,
+            code: kernel.status.and_then(WaitStatus::exit_status),
+            signal: kernel.status.and_then(WaitStatus::terminating_signal),
+            out_of_memory: kernel.limit == Some(WatchedLimit::Memory)
+                || self.meter.oom_kills() > kernel.oom_kills,
+            peak_memory_bytes: self.meter.peak(None),
+            limit: kernel.limit,
+            violation: kernel.violation.map(|violation| violation.to_string()),
+        };
+        let json = serde_json::to_vec(&exit).expect("an exit is plain data");
+        self.outbox.push(Kind::KernelExited, &json);
+        self.kill_again = None;
+        self.watch.kernel_ended();
+        if let Some(asker) = self.wanted.take() {
+            self.start_kernel(asker);
+        }
+    }
+
+    /// Starts a kernel, after the current one has been ended.
+    fn start_kernel(&mut self, asker: Asker) {
+        if self.kernel.is_some() || self.starting.is_some() {
+            if let Some(earlier) = self.wanted.replace(asker) {
+                self.answer_error(earlier, "another kernel was asked for meanwhile");
+            }
+            self.end_kernel();
+            return;
+        }
+        match Kernel::prepare(self.kernels + 1, self.meter.oom_kills()) {
+            Ok((kernel, ends)) => {
+                self.kernel = Some(kernel);
+                self.reaped.clear();
+                let (source, jail) = (Arc::clone(&self.source), Arc::clone(&self.jail));
+                let task = tokio::spawn(kernel_process::start(source, jail, ends));
+                self.starting = Some(Starting { asker, task });
+            }
+            Err(error) => self.answer_error(asker, &error.to_string()),
+        }
+    }
+
+    /// Goes on after a start.
+    fn started(&mut self, result: Result<Pid, StartError>) {
+        let (Some(starting), Some(kernel)) = (self.starting.take(), &mut self.kernel) else {
+            return;
+        };
+        match result {
+            Ok(pid) => {
+                kernel.started(pid);
+                kernel.status = self
+                    .reaped
+                    .drain(..)
+                    .find(|(reaped, _)| *reaped == pid)
+                    .map(|(_, status)| status);
+                self.kernels += 1;
+                if kernel.is_alive() && kernel.status.is_none() {
+                    let answer = serde_json::json!({ "kernel": kernel.number });
+                    self.meter.reset_peak(Some(pid));
+                    self.watch.soon();
+                    self.answer(starting.asker, &answer);
+                } else {
+                    // Dead already, which its exit will tell, or killed before its number was known.
+                    self.end_kernel();
+                    self.answer_error(starting.asker, &StartError::Ended.to_string());
+                }
+                // Its end may have been announced before it was known to be the kernel's.
+                self.reap();
+            }
+            Err(error) => {
+                self.kernel = None;
+                self.kill_again = None;
+                self.kill_everybody();
+                self.answer_error(starting.asker, &error.to_string());
+                if let Some(asker) = self.wanted.take() {
+                    self.start_kernel(asker);
+                }
+            }
+        }
+    }
+
+    /// Takes in a new connection.
+    fn welcome(&mut self, guest: Guest) {
+        let hello = AgentHello {
+            generation: GENERATION,
+            sandbox: self.sandbox,
+            last: self.outbox.last(),
+            kernels: self.kernels,
+            alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
+            executing: self.executing(),
+        };
+        if !guest.wants_control() {
+            let workspace = Arc::clone(&self.workspace);
+            self.door.serve_files(guest, &hello, workspace);
+            return;
+        }
+        // The newest frame's number is told now, so it must not grow any more.
+        self.outbox.close_text();
+        self.outbox.ack(guest.hello.resume_after);
+        let cursor = self.outbox.cursor_after(guest.hello.resume_after);
+        let mut control = Control::new(guest.stream, guest.received, cursor);
+        self.connection += 1;
+        if control.answer_json(0, Kind::AgentHello, 0, &hello).is_ok() {
+            self.control = Some(control);
+            // It may have sent more than its hello.
+            self.receive_requests();
+        }
+    }
+
+    fn receive(&mut self) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        match control.receive() {
+            Ok(()) => self.receive_requests(),
+            Err(_) => self.hang_up(),
+        }
+    }
+
+    fn receive_requests(&mut self) {
+        while let Some(control) = &mut self.control {
+            match control.next_request() {
+                Ok(Some(frame)) => self.obey(frame),
+                Ok(None) => return,
+                Err(_) => self.hang_up(),
+            }
+        }
+    }
+
+    /// Goes on without a server.
+    fn hang_up(&mut self) {
+        if self.control.take().is_some() {
+            self.orphan_since = Instant::now();
+        }
+    }
+
+    fn executing(&self) -> Option<u64> {
+        self.kernel.as_ref()?.requests.executing()
+    }
+
+    fn kill_everybody(&self) {
+        let kernel = self.kernel.as_ref();
+        init::kill_everybody(
+            kernel.and_then(|kernel| kernel.pid),
+            kernel.is_some_and(|kernel| kernel.status.is_some()),
+        );
+    }
+
+    /// Ends the sandbox in order.
+    fn end(&mut self, reason: ExitReason) {
+        if self.ending.is_none() {
+            self.ending = Some((reason, Instant::now() + LAST_WORDS));
+            self.wanted = None;
+            self.end_kernel();
+        }
+    }
+
+    fn with_control(&mut self, act: impl FnOnce(&mut Control) -> Result<(), RelayError>) {
+        if let Some(control) = &mut self.control
+            && act(control).is_err()
+        {
+            self.hang_up();
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, content: &serde_json::Value) {
+        if asker.connection == self.connection {
+            let after = self.outbox.last();
+            self.with_control(|control| {
+                control.answer_json(after, Kind::Answer, asker.number, content)
+            });
+        }
+    }
+
+    fn answer_error(&mut self, asker: Asker, error: &str) {
+        self.answer(asker, &serde_json::json!({ "error": error }));
+    }
+}
+
+/// What a future gives if there is one; nothing at once otherwise.
+async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}

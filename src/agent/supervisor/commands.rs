@@ -1,0 +1,103 @@
+//! What the server asks for, kind by kind.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{Asker, Supervisor};
+use crate::agent::ExitReason;
+use crate::protocol::agent::{Kind, Stat};
+use crate::protocol::codec::Frame;
+
+impl Supervisor {
+    /// Does what a frame asks for.
+    pub(super) fn obey(&mut self, frame: Frame) {
+        let asker = Asker {
+            connection: self.connection,
+            number: frame.number,
+        };
+        match Kind::try_from(frame.kind) {
+            Ok(Kind::Ack) => {
+                if let Some(control) = &self.control {
+                    control.ack(&mut self.outbox, frame.number);
+                }
+            }
+            Ok(Kind::Request) => self.request(asker, frame.payload, false),
+            Ok(Kind::Execute) => self.request(asker, frame.payload, true),
+            Ok(Kind::Interrupt) => {
+                if let Some(kernel) = &self.kernel {
+                    kernel.interrupt();
+                }
+            }
+            Ok(Kind::StartKernel) if self.ending.is_some() => {
+                self.answer_error(asker, "the sandbox is being ended");
+            }
+            Ok(Kind::StartKernel) => self.start_kernel(asker),
+            Ok(Kind::KillKernel) => {
+                if let Some(asker) = self.wanted.take() {
+                    self.answer_error(asker, "the kernel was ended before it had started");
+                }
+                self.end_kernel();
+            }
+            Ok(Kind::Configure) => self.configure(asker, &frame.payload),
+            Ok(Kind::Stat) => self.stat(asker),
+            Ok(Kind::Ping) => {
+                self.with_control(|control| {
+                    control.answer(0, Kind::Pong, asker.number, Bytes::new())
+                });
+            }
+            Ok(Kind::Shutdown) => self.end(ExitReason::Shutdown),
+            Ok(_) | Err(_) => {
+                let error = format!("frame kind {} is not a request", frame.kind);
+                self.answer_error(asker, &error);
+            }
+        }
+    }
+
+    fn request(&mut self, asker: Asker, json: Bytes, is_execution: bool) {
+        let Some(kernel) = self.kernel.as_mut().filter(|kernel| kernel.is_alive()) else {
+            self.answer_error(asker, "there is no kernel");
+            return;
+        };
+        let id = asker.number;
+        let pid = kernel.pid;
+        match kernel
+            .requests
+            .send(id, json, is_execution, pid, &mut self.meter)
+        {
+            Ok(()) => {
+                if is_execution {
+                    kernel.oom_kills = self.meter.oom_kills();
+                    self.watch.cell_began();
+                }
+            }
+            Err(error) => self.answer_error(asker, &error.to_string()),
+        }
+    }
+
+    fn configure(&mut self, asker: Asker, json: &[u8]) {
+        match serde_json::from_slice(json) {
+            Ok(config) => {
+                self.config = config;
+                self.workspace.set_limit(self.config.workspace_bytes);
+                self.watch.soon();
+                self.answer(asker, &json!({}));
+            }
+            Err(error) => {
+                self.answer_error(asker, &format!("the limits cannot be read: {error}"));
+            }
+        }
+    }
+
+    fn stat(&mut self, asker: Asker) {
+        let pid = self.kernel.as_ref().and_then(|kernel| kernel.pid);
+        let stat = Stat {
+            memory_bytes: Some(self.meter.memory(pid)),
+            cpu_us: self.meter.cpu_us(pid),
+            processes: self.meter.census(pid, u64::MAX).tasks,
+            workspace_bytes: self.workspace.used(),
+        };
+        self.watch.soon();
+        let stat = serde_json::to_value(stat).expect("a stat is made of numbers");
+        self.answer(asker, &stat);
+    }
+}

@@ -1,0 +1,252 @@
+//! Limits that the agent enforces by itself: disk of the workspace, and, where no cgroup does it, memory and processes.
+//!
+//! It looks often while a cell runs, once when it has ended, and then rarely, as long as there is a kernel: what a cell has left running in the
+//! background may write too. Looking at the workspace takes a share of the processor that is bounded, however much lies in it.
+
+mod scan;
+
+use std::sync::Arc;
+
+use rustix::process::{Pid, Resource, Rlimit};
+use tokio::time::{Duration, Instant};
+
+pub(crate) use self::scan::Scan;
+use super::usage::{self, Meter};
+use super::workspace::Workspace;
+use crate::protocol::agent::{AgentConfig, DiskReport, WatchedLimit};
+
+/// How often it looks while a cell runs.
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// The same where memory is not bounded by a cgroup: it can grow fast.
+const MORE_OFTEN: Duration = Duration::from_millis(100);
+
+/// How often it looks while no cell runs.
+const RARELY: Duration = Duration::from_secs(10);
+
+/// After a scan the next one waits this many times as long as it took.
+const PAUSE: u32 = 20;
+
+/// More processor time than this between two rare looks means that something runs.
+const ACTIVE_US: u64 = 20_000;
+
+/// Files and directories that a workspace may hold.
+const MOST_ENTRIES: u64 = 1_000_000;
+
+/// Watches the limits.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    workspace: Arc<Workspace>,
+    next: Option<Instant>,
+    scan: Option<Scan>,
+    scan_wanted: bool,
+    scan_after: Instant,
+    last_cpu_us: u64,
+    /// Whether the workspace is over its quota, and files were stopped from growing for it.
+    full: bool,
+    /// The limit of file sizes from before that.
+    file_size: Option<Option<u64>>,
+}
+
+/// What the server, or the kernel, is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The workspace has come over its quota.
+    DiskFull(DiskReport),
+    /// The kernel is to be killed.
+    Exceeded(WatchedLimit),
+}
+
+impl Watch {
+    /// Watches that workspace.
+    pub(crate) fn new(workspace: Arc<Workspace>) -> Self {
+        let now = Instant::now();
+        Self {
+            workspace,
+            next: Some(now),
+            scan: None,
+            scan_wanted: true,
+            scan_after: now,
+            last_cpu_us: 0,
+            full: false,
+            file_size: None,
+        }
+    }
+
+    /// When it wants to look next.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Whether it has begun to look at the workspace.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    /// Looks soon: a cell has ended, or files have come.
+    pub(crate) fn soon(&mut self) {
+        self.scan_wanted = true;
+        let at = Instant::now().max(self.scan_after);
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Looks more often from now on: a cell runs.
+    pub(crate) fn cell_began(&mut self) {
+        let at = Instant::now() + MORE_OFTEN;
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// The limits of a kernel end with it.
+    pub(crate) fn kernel_ended(&mut self) {
+        self.file_size = None;
+        self.full = false;
+        self.soon();
+    }
+
+    /// Looks, if it is time.
+    pub(crate) fn look(
+        &mut self,
+        kernel: Option<Pid>,
+        is_executing: bool,
+        meter: &mut Meter,
+        config: &AgentConfig,
+    ) -> Option<Finding> {
+        let now = Instant::now();
+        if self.next.is_none_or(|next| next > now) {
+            return None;
+        }
+        let cpu_us = meter.cpu_us(kernel);
+        let is_active = is_executing || cpu_us.saturating_sub(self.last_cpu_us) > ACTIVE_US;
+        self.last_cpu_us = cpu_us;
+        self.scan_wanted |= is_active;
+        if self.scan_wanted && self.scan.is_none() && self.scan_after <= now {
+            self.scan_wanted = false;
+            self.scan = Scan::new(self.workspace.root()).ok();
+        }
+        self.next = match (kernel, is_executing, meter.has_memory_gauge()) {
+            (None, ..) => None,
+            (_, false, _) => Some(now + RARELY),
+            (_, true, true) => Some(now + OFTEN),
+            (_, true, false) => Some(now + MORE_OFTEN),
+        };
+        if self.scan_wanted {
+            let at = self.scan_after.max(now + Duration::from_millis(1));
+            self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        }
+        if kernel.is_none() || meter.has_memory_gauge() {
+            return None;
+        }
+        let census = meter.census(kernel, config.memory_bytes);
+        if census.memory_bytes > config.memory_bytes {
+            Some(Finding::Exceeded(WatchedLimit::Memory))
+        } else if census.tasks > config.processes {
+            Some(Finding::Exceeded(WatchedLimit::Processes))
+        } else {
+            None
+        }
+    }
+
+    /// Goes on looking at the workspace. Returns whether that has come to its end.
+    pub(crate) fn go_on(&mut self) -> bool {
+        let Some(scan) = &mut self.scan else {
+            return false;
+        };
+        if !scan.step() {
+            return false;
+        }
+        self.scan_after = Instant::now() + scan.took() * PAUSE;
+        self.workspace.set_used(scan.bytes());
+        true
+    }
+
+    /// Draws the conclusions from a scan that has come to its end.
+    pub(crate) fn conclude(
+        &mut self,
+        kernel: Option<Pid>,
+        config: &AgentConfig,
+    ) -> Option<Finding> {
+        let scan = self.scan.take()?;
+        let used_bytes = scan.bytes();
+        let limit_bytes = config.workspace_bytes;
+        let far_over = used_bytes > limit_bytes.saturating_add(limit_bytes / 10)
+            || scan.entries() > MOST_ENTRIES
+            || scan.is_too_deep();
+        if used_bytes <= limit_bytes && !far_over {
+            if self.full {
+                self.full = false;
+                self.let_files_grow(kernel);
+            }
+            return None;
+        }
+        kernel?;
+        if far_over && self.full {
+            return Some(Finding::Exceeded(WatchedLimit::Disk));
+        }
+        if far_over {
+            // Reported first, killed for in the next look.
+            self.soon();
+        }
+        // Each time: there may be new processes.
+        self.stop_files(kernel);
+        if self.full {
+            return None;
+        }
+        self.full = true;
+        Some(Finding::DiskFull(DiskReport {
+            used_bytes,
+            limit_bytes,
+        }))
+    }
+
+    /// Lets writes fail with `EFBIG`, so that a program hears of it before it is killed.
+    fn stop_files(&mut self, kernel: Option<Pid>) {
+        for pid in usage::processes(kernel) {
+            if let Some(before) = set_file_size(pid, |_| Some(0)) {
+                let is_kernel = kernel.is_some_and(|kernel| usage::number(kernel) as u32 == pid);
+                if is_kernel && self.file_size.is_none() {
+                    self.file_size = Some(before.current);
+                }
+            }
+        }
+    }
+
+    fn let_files_grow(&mut self, kernel: Option<Pid>) {
+        let before = self.file_size.take();
+        for pid in usage::processes(kernel) {
+            set_file_size(pid, |now| before.unwrap_or(now.maximum));
+        }
+    }
+}
+
+/// Sets the soft limit. Returns what it was, if that worked.
+fn set_file_size(pid: u32, to: impl FnOnce(&Rlimit) -> Option<u64>) -> Option<Rlimit> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let before = limits_of(pid)?;
+    let wanted = Rlimit {
+        current: to(&before),
+        maximum: before.maximum,
+    };
+    rustix::process::prlimit(Some(pid), Resource::Fsize, wanted).ok()
+}
+
+/// The limits of file sizes that a process has.
+fn limits_of(pid: Pid) -> Option<Rlimit> {
+    let mut limits = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: nothing is set, and the pointer to what is read is valid.
+    let result = unsafe {
+        libc::prlimit64(
+            usage::number(pid),
+            libc::RLIMIT_FSIZE,
+            std::ptr::null(),
+            &raw mut limits,
+        )
+    };
+    let limit = |value: u64| (value != libc::RLIM64_INFINITY).then_some(value);
+    (result == 0).then(|| Rlimit {
+        current: limit(limits.rlim_cur),
+        maximum: limit(limits.rlim_max),
+    })
+}

@@ -1,0 +1,146 @@
+//! Adds up what a workspace holds, step by step, so that nothing waits for it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use tokio::time::{Duration, Instant};
+
+/// How many entries are looked at in one step: less than a millisecond.
+const STEP: usize = 256;
+
+/// Deeper directories are not looked at: each level holds a descriptor.
+const DEPTH: usize = 256;
+
+/// A walk through a workspace.
+pub(crate) struct Scan {
+    levels: Vec<Dir>,
+    bytes: u64,
+    entries: u64,
+    too_deep: bool,
+    took: Duration,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Scan")
+            .field("bytes", &self.bytes)
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scan {
+    /// Begins at that directory.
+    pub(crate) fn new(root: &OwnedFd) -> rustix::io::Result<Self> {
+        Ok(Self {
+            levels: vec![open(root, c".")?],
+            bytes: 0,
+            entries: 0,
+            too_deep: false,
+            took: Duration::ZERO,
+        })
+    }
+
+    /// Goes on. Returns whether it has come to its end.
+    pub(crate) fn step(&mut self) -> bool {
+        let began = Instant::now();
+        for _ in 0..STEP {
+            let depth = self.levels.len();
+            let Some(level) = self.levels.last_mut() else {
+                break;
+            };
+            let Some(Ok(entry)) = level.read() else {
+                self.levels.pop();
+                continue;
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let directory = level.fd().expect("a directory on Linux has a descriptor");
+            let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            self.entries += 1;
+            let bytes = stat.st_blocks as u64 * 512;
+            let type_ = FileType::from_raw_mode(stat.st_mode);
+            if type_ == FileType::Directory {
+                self.bytes += bytes;
+                if depth >= DEPTH {
+                    self.too_deep = true;
+                } else if let Ok(below) = open(directory, name) {
+                    self.levels.push(below);
+                }
+            } else {
+                // All links of a file together count once.
+                self.bytes += bytes / stat.st_nlink.max(1) as u64;
+            }
+        }
+        self.took += began.elapsed();
+        self.levels.is_empty()
+    }
+
+    /// What was found, in bytes on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many files and directories were found.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Whether directories lie so deep that they were not looked at.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        self.too_deep
+    }
+
+    /// How long it took, waiting not included.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
+    }
+}
+
+fn open(directory: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Dir::new(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn scan(path: &std::path::Path) -> Scan {
+        let root = fs::File::open(path).unwrap().into();
+        let mut scan = Scan::new(&root).unwrap();
+        while !scan.step() {}
+        scan
+    }
+
+    #[test]
+    fn everything_is_counted_once_and_links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let empty = scan(root.path()).bytes();
+        fs::create_dir(root.path().join("below")).unwrap();
+        let directory = scan(root.path()).bytes() - empty;
+        let file = root.path().join("below/file");
+        fs::write(&file, vec![1; 100 * 1024]).unwrap();
+        fs::hard_link(&file, root.path().join("again")).unwrap();
+        std::os::unix::fs::symlink("/usr", root.path().join("link")).unwrap();
+        let found = scan(root.path());
+        assert_eq!(found.entries(), 4);
+        let bytes = found.bytes() - empty - directory;
+        assert!((100 * 1024..110 * 1024).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_deep_tree_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("d/".repeat(DEPTH + 1))).unwrap();
+        assert!(scan(root.path()).is_too_deep());
+        assert!(!scan(&root.path().join("d/d")).is_too_deep());
+    }
+}
