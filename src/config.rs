@@ -235,6 +235,19 @@ pub fn data_dir(flags: &DataFlags, around: &Surroundings) -> Result<PathBuf, Con
 }
 
 impl Kernels {
+    /// The same, without looking whether anything is there: for those who tell what is not.
+    pub fn unchecked(flags: &KernelFlags, around: &Surroundings) -> Self {
+        let or = |flag: &Option<PathBuf>, local: &str| {
+            let path = flag.as_deref().unwrap_or(Path::new(local));
+            around.working_dir.join(path)
+        };
+        Self::new(flags, around).unwrap_or_else(|_| Self {
+            python_env: or(&flags.python_env, ".venv"),
+            kernel_lib: or(&flags.kernel_lib, "kernel-image"),
+            backend: flags.backend,
+        })
+    }
+
     /// Where kernels come from, as typed or as found.
     ///
     /// # Errors
