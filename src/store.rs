@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod readers;
 mod repair;
+mod request;
 mod reserve;
 mod schema;
 mod sessions;
@@ -38,7 +39,8 @@ use crate::model::event::Seq;
 use crate::model::id::{CellId, SessionId};
 use bulk::{BulkDir, BulkFiles};
 use readers::Readers;
-use writer::{Committed, Request, Writer};
+use request::{Committed, Request};
+use writer::Writer;
 
 /// How to keep things.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ impl Store {
         let readers = Readers::new(file.clone(), config.readers.max(1));
         let files = BulkFiles::new(bulk.clone(), config.durability);
         let queue = config.queue.max(1);
-        let writer = Writer::start(db, file, files, lock, queue)?;
+        let writer = Writer::start(db, file, files, lock, config.durability, queue)?;
         let inner = Inner {
             data_dir: config.data_dir,
             writer,
@@ -288,7 +290,7 @@ impl Store {
 
     async fn write<T>(
         &self,
-        request: impl FnOnce(writer::Reply<T>) -> Request,
+        request: impl FnOnce(request::Reply<T>) -> Request,
     ) -> Result<T, StoreError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.inner.writer.send(request(reply)).await?;
