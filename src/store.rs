@@ -3,9 +3,9 @@
 //! Separate, because it is the one room that decides what is durable and when. [`session`](crate::session) calls it. It knows rows
 //! and bytes, not what an event means.
 //!
-//! One thread owns the writing connection. Requests reach it through a bounded channel; it takes one, takes what else waits (bounded),
-//! writes all of it in one transaction, and answers when that is committed. So a lone append is committed at once, and a hundred
-//! sessions share a commit. Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
+//! There is one writing connection. Requests reach its thread through a bounded channel; it takes one, takes what else waits (bounded),
+//! writes all of it in one transaction, and answers when that is committed. So a hundred sessions share a commit. A lone small append
+//! does not even wake the thread: its caller commits it (`writer.rs`). Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
 //! the other.
 //!
 //! Large events stand in files beside the database (`bulk.rs`), which is many times cheaper than to write them twice.
