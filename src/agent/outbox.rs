@@ -170,13 +170,21 @@ impl Outbox {
             *segment.ends.last_mut().expect("an open frame has an end") = segment.used as u32;
             let start = segment.start(segment.ends.len() - 1);
             let payload = segment.used - start - FRAME_HEAD;
-            segment.data[start..start + FRAME_HEAD]
-                .copy_from_slice(&codec::head(room.kind as u8, 0, self.last, payload));
+            segment.data[start..start + FRAME_HEAD].copy_from_slice(&codec::head(
+                room.kind as u8,
+                0,
+                self.last,
+                payload,
+            ));
         } else {
             self.last += 1;
             let start = segment.used;
-            segment.data[start..start + FRAME_HEAD]
-                .copy_from_slice(&codec::head(room.kind as u8, 0, self.last, length));
+            segment.data[start..start + FRAME_HEAD].copy_from_slice(&codec::head(
+                room.kind as u8,
+                0,
+                self.last,
+                length,
+            ));
             segment.used += FRAME_HEAD + length;
             segment.ends.push(segment.used as u32);
             self.bytes += FRAME_HEAD + length;

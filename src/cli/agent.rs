@@ -74,7 +74,10 @@ fn run(inside: native::Inside) -> ExitCode {
             memory: gauges.memory,
             memory_peak: gauges.memory_peak,
             oom: gauges.oom,
-            cpu: gauges.cpu_stat.map(CpuGauge::Stat).or(gauges.cpu_acct.map(CpuGauge::Acct)),
+            cpu: gauges
+                .cpu_stat
+                .map(CpuGauge::Stat)
+                .or(gauges.cpu_acct.map(CpuGauge::Acct)),
         },
         config,
     };
@@ -86,7 +89,9 @@ fn run(inside: native::Inside) -> ExitCode {
 
 /// Says what went wrong where the server's operator can find it: in the sandbox's log.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let source = error.source().map_or(String::new(), |source| format!(": {source}"));
+    let source = error
+        .source()
+        .map_or(String::new(), |source| format!(": {source}"));
     eprintln!("{error}{source}");
     ExitCode::FAILURE
 }

@@ -240,11 +240,11 @@ impl Shared {
             .map_err(directory)?;
         let shared = Self {
             layout,
-            run,
             privileged: ids::is_privileged(),
-            cgroups: Host::prepare(),
+            cgroups: Host::prepare(&name_of(&run)),
             zygote_data: AtomicU64::new(0),
             ids: Mutex::default(),
+            run,
             config,
         };
         let used = shared
@@ -355,6 +355,14 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
     }
+}
+
+/// A short name that is always the same for a directory, and of which there is one for each server.
+fn name_of(directory: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Gives a directory and everything in it to a user. Follows no link.
