@@ -68,7 +68,10 @@ impl FileError {
                 FileErrorCode::WrongKind,
                 format!("`{path}` leads through something that is no directory"),
             ),
-            Errno::ISDIR => (FileErrorCode::WrongKind, format!("`{path}` is a directory")),
+            Errno::ISDIR => (
+                FileErrorCode::WrongKind,
+                format!("`{path}` is a directory"),
+            ),
             Errno::NOSPC | Errno::DQUOT => (
                 FileErrorCode::DiskFull,
                 "the disk is full: delete something and try again".to_owned(),
@@ -93,9 +96,7 @@ impl Workspace {
     pub(crate) fn open(path: &Path, limit: u64, jail: &Value) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(path, directory_flags(), Mode::empty())?;
         let id = |name: &str| u32::try_from(jail[name].as_u64()?).ok();
-        let owner = id("uid")
-            .zip(id("gid"))
-            .map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let owner = id("uid").zip(id("gid")).map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
         let ours = (rustix::process::geteuid(), rustix::process::getegid());
         Ok(Self {
             root,
@@ -104,6 +105,12 @@ impl Workspace {
             owner: owner.filter(|owner| *owner != ours),
             resolves: AtomicBool::new(true),
         })
+    }
+
+    /// Resolves without openat2(2), as on a system that has none.
+    #[cfg(test)]
+    pub(crate) fn forget_openat2(&self, forget: bool) {
+        self.resolves.store(!forget, Ordering::Relaxed);
     }
 
     /// The directory itself.
@@ -134,9 +141,7 @@ impl Workspace {
         }
         Err(FileError::new(
             FileErrorCode::QuotaExceeded,
-            format!(
-                "the workspace holds {used} of {limit} bytes, there is no room for {bytes} more: delete something and try again"
-            ),
+            format!("the workspace holds {used} of {limit} bytes, there is no room for {bytes} more: delete something and try again"),
         ))
     }
 
@@ -196,9 +201,10 @@ impl Workspace {
             } else {
                 names.join("/")
             };
-            let how =
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(&self.root, relative, directory_flags(), Mode::empty(), how) {
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            // With O_NOFOLLOW a link at the end would be ENOTDIR instead of ELOOP.
+            let flags = directory_flags() - OFlags::NOFOLLOW;
+            match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), how) {
                 // An old system, or a filter in between: name by name then, which is as safe.
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
                     self.resolves.store(false, Ordering::Relaxed);

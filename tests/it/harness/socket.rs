@@ -27,19 +27,9 @@ impl Socket {
     pub async fn open(address: &str, id: &str, after: Seq) -> Self {
         let url = format!("ws://{address}/v1/sessions/{id}/ws?after={after}");
         let mut request = url.into_client_request().unwrap();
-        request
-            .headers_mut()
-            .insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
-        let (stream, _) = timeout(PATIENCE, connect_async(request))
-            .await
-            .expect("the server answers")
-            .unwrap();
-        Self {
-            stream,
-            seen: Vec::new(),
-            replies: Vec::new(),
-            next_ref: 1,
-        }
+        request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        let (stream, _) = timeout(PATIENCE, connect_async(request)).await.expect("the server answers").unwrap();
+        Self { stream, seen: Vec::new(), replies: Vec::new(), next_ref: 1 }
     }
 
     /// Sends a command and waits for its reply; events that come meanwhile are kept.
@@ -47,22 +37,12 @@ impl Socket {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
         command["ref"] = json!(reference);
-        self.stream
-            .send(Message::text(command.to_string()))
-            .await
-            .unwrap();
+        self.stream.send(Message::text(command.to_string())).await.unwrap();
         loop {
-            if let Some(at) = self
-                .replies
-                .iter()
-                .position(|reply| reply["ref"] == reference)
-            {
+            if let Some(at) = self.replies.iter().position(|reply| reply["ref"] == reference) {
                 return self.replies.remove(at);
             }
-            assert!(
-                self.receive().await,
-                "the server closed instead of replying to {command}"
-            );
+            assert!(self.receive().await, "the server closed instead of replying to {command}");
         }
     }
 
@@ -76,10 +56,7 @@ impl Socket {
     /// Submits a cell and waits for its end.
     pub async fn run(&mut self, code: &str) -> CellId {
         let cell = self.execute(code).await;
-        self.wait_until(
-            |event| matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell),
-        )
-        .await;
+        self.wait_until(|event| matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell)).await;
         cell
     }
 
@@ -87,18 +64,11 @@ impl Socket {
     pub async fn wait_until(&mut self, wanted: impl Fn(&Event) -> bool) {
         let mut looked = 0;
         loop {
-            if self.seen[looked..]
-                .iter()
-                .any(|envelope| wanted(&envelope.event))
-            {
+            if self.seen[looked..].iter().any(|envelope| wanted(&envelope.event)) {
                 return;
             }
             looked = self.seen.len();
-            assert!(
-                self.receive().await,
-                "the server closed before the event came:\n{}",
-                self.transcript()
-            );
+            assert!(self.receive().await, "the server closed before the event came:\n{}", self.transcript());
         }
     }
 
@@ -139,11 +109,7 @@ impl Socket {
     /// What a cell wrote, both streams together.
     pub fn text_of(&self, cell: CellId) -> String {
         let text = |envelope: &Envelope| match &envelope.event {
-            Event::Stream {
-                cell: Some(of),
-                text,
-                ..
-            } if *of == cell => Some(text.clone()),
+            Event::Stream { cell: Some(of), text, .. } if *of == cell => Some(text.clone()),
             _ => None,
         };
         self.seen.iter().filter_map(text).collect()
