@@ -361,7 +361,10 @@ impl Link {
         unsent: &mut Option<Frame>,
     ) -> Result<(), KernelError> {
         let (sink, stream) = frames.split();
-        let pulse = Pulse { unanswered: AtomicU32::new(0), busy: AtomicBool::new(false) };
+        let pulse = Pulse {
+            unanswered: AtomicU32::new(0),
+            busy: AtomicBool::new(false),
+        };
         tokio::select! {
             result = write(sink, outgoing, unsent, &pulse) => result,
             result = self.read(stream, &pulse) => result,
