@@ -67,7 +67,11 @@ impl Server {
         };
         change(&mut config);
         let router = router(house.sessions.clone(), config);
-        Self { house, router, stopping }
+        Self {
+            house,
+            router,
+            stopping,
+        }
     }
 
     /// A request as it is given.
@@ -75,7 +79,11 @@ impl Server {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Answer { status: head.status, headers: head.headers, body }
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
     }
 
     /// A request with the right token.
@@ -83,16 +91,21 @@ impl Server {
         self.send(request(method, path, body, &[])).await
     }
 
-    /// An open session.
+    /// An open session with a kernel.
     async fn open(&self, id: &str) {
         let answer = self.call("PUT", &format!("/v1/sessions/{id}"), "").await;
         assert_eq!(answer.outcome(), "201 -");
+        let path = format!("/v1/sessions/{id}/events?after=1&wait_ms=10000");
+        let started = self.call("GET", &path, "").await.json();
+        assert_eq!(started["events"][0]["event"], "kernel_started");
     }
 
     /// Runs a script, and answers with its result.
     async fn run(&self, id: &str, script: &str) -> Value {
         let body = serde_json::json!({ "code": script }).to_string();
-        let answer = self.call("POST", &format!("/v1/sessions/{id}/run"), &body).await;
+        let answer = self
+            .call("POST", &format!("/v1/sessions/{id}/run"), &body)
+            .await;
         assert_eq!(answer.outcome(), "200 -");
         answer.json()
     }
@@ -100,7 +113,9 @@ impl Server {
     /// Submits a script, and answers with its cell.
     async fn submit(&self, id: &str, script: &str) -> String {
         let body = serde_json::json!({ "code": script }).to_string();
-        let answer = self.call("POST", &format!("/v1/sessions/{id}/cells"), &body).await;
+        let answer = self
+            .call("POST", &format!("/v1/sessions/{id}/cells"), &body)
+            .await;
         assert_eq!(answer.outcome(), "202 -");
         answer.json()["cell"].as_str().unwrap().to_owned()
     }
@@ -108,7 +123,10 @@ impl Server {
 
 /// A request with the right token and more headers.
 fn request(method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Request<Body> {
-    let mut request = Request::builder().method(method).uri(path).header("host", "localhost:1");
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost:1");
     if !headers.iter().any(|(name, _)| *name == "authorization") {
         request = request.header("authorization", format!("Bearer {TOKEN}"));
     }

@@ -11,9 +11,10 @@ use crate::harness::server::Server;
 async fn a_hundred_sessions_live_at_once_and_each_is_private() {
     let server = Server::start_with(&["--pool", "4", "--max-sessions", "120"]).await;
     let ids: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+    let server = &server;
     // Ten at a time: the point is that they live together, not how fast they come.
     for ids in ids.chunks(10) {
-        join_all(ids.iter().map(|id| async {
+        join_all(ids.iter().map(|id| async move {
             server.open_with(id, json!({ "env": { "MINE": id } })).await;
             let code = format!(
                 "import pandas as pd, os, random, numpy as np\nmine = pd.DataFrame({{'id': ['{id}']}})\n\

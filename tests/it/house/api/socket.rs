@@ -21,14 +21,23 @@ type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 async fn listen(server: &Server) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(serve(listener, server.router.clone(), 100, server.stopping.clone()));
+    tokio::spawn(serve(
+        listener,
+        server.router.clone(),
+        100,
+        server.stopping.clone(),
+    ));
     address
 }
 
 async fn connect(address: &str, path: &str) -> Stream {
-    let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+    let mut request = format!("ws://{address}{path}")
+        .into_client_request()
+        .unwrap();
     let protocols = format!("evercell.v1, evercell.token.{TOKEN}");
-    request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", protocols.parse().unwrap());
     let (stream, response) = connect_async(request).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "evercell.v1");
     stream
@@ -37,7 +46,12 @@ async fn connect(address: &str, path: &str) -> Stream {
 /// The next message that is text, as JSON.
 async fn hear(stream: &mut Stream) -> Value {
     loop {
-        if let Message::Text(text) = stream.next().await.expect("the connection is open").unwrap() {
+        if let Message::Text(text) = stream
+            .next()
+            .await
+            .expect("the connection is open")
+            .unwrap()
+        {
             return serde_json::from_str(&text).unwrap();
         }
     }
@@ -60,7 +74,12 @@ async fn events_go_out_and_commands_come_in() {
     server.open("a").await;
     let address = listen(&server).await;
     let mut stream = connect(&address, "/v1/sessions/a/ws").await;
-    stream.send(Message::text(r#"{"op": "execute", "ref": 1, "code": "print hi"}"#)).await.unwrap();
+    stream
+        .send(Message::text(
+            r#"{"op": "execute", "ref": 1, "code": "print hi"}"#,
+        ))
+        .await
+        .unwrap();
     let (mut names, mut reply) = (Vec::new(), Value::Null);
     while names.last() != Some(&"cell_finished".to_owned()) || reply.is_null() {
         let message = hear(&mut stream).await;
@@ -69,8 +88,21 @@ async fn events_go_out_and_commands_come_in() {
             None => reply = message,
         }
     }
-    assert_eq!(names, ["session_opened", "kernel_started", "cell_queued", "cell_started", "stream", "cell_finished"]);
-    assert_eq!((&reply["ref"], &reply["ok"], &reply["reply"]["seq"]), (&json!(1), &json!(true), &json!(3)));
+    assert_eq!(
+        names,
+        [
+            "session_opened",
+            "kernel_started",
+            "cell_queued",
+            "cell_started",
+            "stream",
+            "cell_finished"
+        ]
+    );
+    assert_eq!(
+        (&reply["ref"], &reply["ok"], &reply["reply"]["seq"]),
+        (&json!(1), &json!(true), &json!(3))
+    );
 }
 
 #[tokio::test]
@@ -98,7 +130,10 @@ async fn every_command_has_its_reply() {
         (r#"{"op": "session"}"#, "-"),
         (r#"{"op": "interrupt"}"#, "-"),
         (r#"{"op": "extend", "by_ms": 1}"#, "nothing_runs"),
-        (r#"{"op": "cancel", "cell": "0190b0c0-0000-7000-8000-000000000000"}"#, "unknown_cell"),
+        (
+            r#"{"op": "cancel", "cell": "0190b0c0-0000-7000-8000-000000000000"}"#,
+            "unknown_cell",
+        ),
         (r#"{"op": "input", "value": "x"}"#, "no_input"),
         (r#"{"op": "input"}"#, "bad_field"),
         (r#"{"op": "explode"}"#, "unknown_op"),
@@ -107,7 +142,11 @@ async fn every_command_has_its_reply() {
     ] {
         stream.send(Message::text(command)).await.unwrap();
         let reply = hear(&mut stream).await;
-        assert_eq!(reply["error"]["code"].as_str().unwrap_or("-"), expected, "{command}");
+        assert_eq!(
+            reply["error"]["code"].as_str().unwrap_or("-"),
+            expected,
+            "{command}"
+        );
     }
     stream.send(Message::binary(vec![0])).await.unwrap();
     assert_eq!(hear(&mut stream).await["error"]["code"], "binary_message");
@@ -120,12 +159,18 @@ async fn what_is_no_message_closes_the_connection_with_a_reason() {
     server.run("a", "").await;
     let address = listen(&server).await;
     let mut stream = connect(&address, "/v1/sessions/a/ws?after=5").await;
-    let broken = Frame::message(Bytes::from_static(b"\xff\xfe"), OpCode::Data(Data::Text), true);
+    let broken = Frame::message(
+        Bytes::from_static(b"\xff\xfe"),
+        OpCode::Data(Data::Text),
+        true,
+    );
     stream.send(Message::Frame(broken)).await.unwrap();
     assert_eq!(hear_close(&mut stream).await, 1007);
     let mut stream = connect(&address, "/v1/sessions/a/ws?after=5").await;
     // The rest of a message that is too long is not read: sending it may fail.
-    let _ = stream.send(Message::text("x".repeat(9 * 1024 * 1024))).await;
+    let _ = stream
+        .send(Message::text("x".repeat(9 * 1024 * 1024)))
+        .await;
     // A client that is still sending may find the connection gone before it has read the reason.
     match stream.next().await {
         Some(Ok(Message::Close(Some(frame)))) => assert_eq!(u16::from(frame.code), 1009),
@@ -142,7 +187,10 @@ async fn the_end_of_the_session_and_of_the_server_are_told() {
     let address = listen(&server).await;
     let mut a = connect(&address, "/v1/sessions/a/ws").await;
     let mut b = connect(&address, "/v1/sessions/b/ws").await;
-    assert_eq!(server.call("DELETE", "/v1/sessions/a", "").await.outcome(), "204 -");
+    assert_eq!(
+        server.call("DELETE", "/v1/sessions/a", "").await.outcome(),
+        "204 -"
+    );
     assert_eq!(hear_close(&mut a).await, 1000);
     server.stopping.cancel();
     assert_eq!(hear_close(&mut b).await, 1001);
@@ -152,7 +200,10 @@ async fn the_end_of_the_session_and_of_the_server_are_told() {
 async fn a_refusal_comes_before_the_connection() {
     let server = Server::new().await;
     let address = listen(&server).await;
-    for (path, status) in [("/v1/sessions/unknown/ws?token=s3cret", 404), ("/v1/sessions/a/ws", 401)] {
+    for (path, status) in [
+        ("/v1/sessions/unknown/ws?token=s3cret", 404),
+        ("/v1/sessions/a/ws", 401),
+    ] {
         match connect_async(format!("ws://{address}{path}")).await {
             Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), status),
             other => panic!("{other:?}"),
@@ -188,5 +239,9 @@ async fn a_client_that_sends_its_head_too_slowly_is_cut_off() {
     };
     let (read, ()) = tokio::join!(slow.read_to_end(&mut rest), end);
     assert!(read.is_ok() || rest.is_empty());
-    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+    assert!(
+        rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"),
+        "{}",
+        String::from_utf8_lossy(&rest)
+    );
 }
