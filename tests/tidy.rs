@@ -46,7 +46,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("std::env", &["config", "agent", "sandbox", "cli"]),
     ("std::process", &["sandbox", "agent", "cli"]),
     ("tokio::process", &["sandbox", "agent"]),
-    ("tokio_tungstenite", &["cli"]),
+    ("tokio_tungstenite", &["api", "cli"]),
     ("tracing_subscriber", &["cli"]),
 ];
 
