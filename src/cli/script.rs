@@ -3,13 +3,13 @@
 /// Cuts a file into cells. A cell without code is none.
 ///
 /// A marker stands at the beginning of its line; what follows it is a title. Lines of `# %% [markdown]` are comments, so such a cell has no
-/// code. Cells are padded with empty lines at their top, so that line numbers in a traceback are those of the file.
+/// code.
 pub(super) fn cells(source: &str) -> Vec<String> {
     let mut cells = Vec::new();
     let mut cell = String::new();
-    for (above, line) in source.lines().enumerate() {
+    for line in source.lines() {
         if is_marker(line) {
-            cells.push(std::mem::replace(&mut cell, "\n".repeat(above)));
+            cells.push(std::mem::take(&mut cell));
         }
         cell.push_str(line);
         cell.push('\n');
@@ -51,10 +51,10 @@ mod tests {
         assert_eq!(
             cells(file),
             [
-                "import x\n".to_owned(),
-                "\n# %% First\na = 1\n".to_owned(),
-                format!("{}#%%\nb = 2\n", "\n".repeat(3)),
-                format!("{}# %%\nc = 3\n", "\n".repeat(7)),
+                "import x\n",
+                "# %% First\na = 1\n",
+                "#%%\nb = 2\n",
+                "# %%\nc = 3\n",
             ]
         );
     }
