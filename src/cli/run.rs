@@ -206,11 +206,9 @@ impl Run {
         let Some(cell) = reply["cell"].as_str().and_then(|id| id.parse().ok()) else {
             bail!("the server's answer names no cell");
         };
-        match reply["position"].as_u64() {
-            Some(position @ 1..) => self
-                .screen
-                .note(&format!("waiting; {position} before this one"))?,
-            _ => {}
+        if let Some(position @ 1..) = reply["position"].as_u64() {
+            self.screen
+                .note(&format!("waiting; {position} before this one"))?;
         }
         Ok(cell)
     }

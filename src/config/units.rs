@@ -43,7 +43,7 @@ pub fn show_size(bytes: u64) -> String {
         }
         (unit, scale) = (next, scale * 1024);
     }
-    if bytes % scale == 0 {
+    if bytes.is_multiple_of(scale) {
         format!("{}{unit}", bytes / scale)
     } else {
         format!("{}.{}{unit}", bytes / scale, bytes % scale * 10 / scale)
