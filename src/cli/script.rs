@@ -27,7 +27,14 @@ fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '[', '%']))
 }
 
+/// Whether there is anything to run: not in comments, nor in the text that says what a file is for.
 fn has_code(cell: &str) -> bool {
+    for quotes in ["\"\"\"", "'''"] {
+        let text = cell.trim().strip_prefix(quotes);
+        if text.is_some_and(|text| text.find(quotes) == Some(text.len().saturating_sub(3))) {
+            return false;
+        }
+    }
     cell.lines()
         .map(str::trim)
         .any(|line| !line.is_empty() && !line.starts_with('#'))
@@ -57,6 +64,14 @@ mod tests {
                 "# %%\nc = 3\n",
             ]
         );
+    }
+
+    #[test]
+    fn what_a_file_says_of_itself_is_not_run() {
+        let text = "\"\"\"A file.\n\nWith cells.\n\"\"\"\n";
+        assert_eq!(cells(&format!("{text}\n# %%\na = 1\n")), ["# %%\na = 1\n"]);
+        assert_eq!(cells(&format!("{text}a = 1\n")).len(), 1);
+        assert_eq!(cells("\"\"\"a\"\"\" + \"\"\"b\"\"\"\n").len(), 1);
     }
 
     #[test]
