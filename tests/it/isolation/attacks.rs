@@ -9,6 +9,7 @@ async fn all_fail(arena: &Arena, expressions: &[&str]) {
     assert_eq!(outcomes.len(), expressions.len(), "{printed}");
     let failures = [
         "Error",
+        "gaierror",
         "EPERM",
         "EACCES",
         "ENOSYS",
@@ -41,8 +42,6 @@ async fn a_kernel_cannot_read_host_files() {
         format!("open({here:?} + '/Cargo.toml').read()"),
         "open('/etc/shadow').read()".to_owned(),
         "open('/etc/ssh/sshd_config').read()".to_owned(),
-        "os.listdir('/home')".to_owned(),
-        "os.listdir('/var')".to_owned(),
         "os.listdir('/boot')".to_owned(),
         "os.listdir('/sys')".to_owned(),
         "open('/proc/1/environ').read()".to_owned(),
@@ -56,6 +55,12 @@ async fn a_kernel_cannot_read_host_files() {
         &expressions.iter().map(String::as_str).collect::<Vec<_>>(),
     )
     .await;
+    arena
+        .attack(
+            "print(os.listdir('/home'), os.listdir('/var'), os.listdir('/run'), os.listdir('/etc').count('shadow'))",
+            "['user'] ['tmp'] [] 0",
+        )
+        .await;
     // Whatever is on the way to Python itself is an empty shell.
     arena
         .attack(
@@ -205,7 +210,9 @@ async fn system_calls_that_lead_out_are_refused() {
     assert_eq!(outcomes.len(), calls.len(), "{printed}");
     for ((name, _), outcome) in calls.iter().zip(outcomes) {
         assert!(
-            ["EPERM", "ENOSYS", "EACCES"].contains(&outcome),
+            ["EPERM", "ENOSYS", "EACCES"].contains(&outcome)
+                // No user but one's own can even be named.
+                || (["setuid", "setgid"].contains(name) && outcome == "EINVAL"),
             "{name} gave {outcome}"
         );
     }
@@ -282,7 +289,7 @@ async fn one_kernel_knows_nothing_of_another() {
     let arena = Arena::new().await;
     arena
         .attack(
-            "import os, glob\nfound = [p for p in glob.glob('/workspace/*') + glob.glob('/tmp/*') + glob.glob('/dev/shm/*')]\n\
+            "import os, glob\nfound = [p for p in glob.glob('/workspace/*') + glob.glob('/tmp/*') + glob.glob('/dev/shm/*') if p != '/tmp/home']\n\
              print(found, 'secret' in globals())",
             "[] False",
         )
