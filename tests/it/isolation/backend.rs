@@ -35,19 +35,42 @@ fn spec(data_dir: &Path) -> SandboxSpec {
     let id = SandboxId::new();
     let workspace = data_dir.join("workspaces").join(id.to_string());
     fs::create_dir_all(&workspace).unwrap();
-    SandboxSpec { id, limits: Limits::default(), workspace }
+    SandboxSpec {
+        id,
+        limits: Limits::default(),
+        workspace,
+    }
 }
 
 /// Starts a kernel in a sandbox and waits until it is ready.
 async fn start_kernel(sandbox: &dyn Sandbox) {
     let mut frames = Framed::new(sandbox.connect().await.unwrap(), FrameCodec::default());
-    let hello = Hello { generation: GENERATION, purpose: Purpose::Control, resume_after: 0 };
-    let frame = |kind: Kind, number, payload: Vec<u8>| Frame { kind: kind as u8, flags: 0, number, payload: payload.into() };
-    frames.send(frame(Kind::Hello, 0, serde_json::to_vec(&hello).unwrap())).await.unwrap();
-    frames.send(frame(Kind::StartKernel, 1, Vec::new())).await.unwrap();
+    let hello = Hello {
+        generation: GENERATION,
+        purpose: Purpose::Control,
+        resume_after: 0,
+    };
+    let frame = |kind: Kind, number, payload: Vec<u8>| Frame {
+        kind: kind as u8,
+        flags: 0,
+        number,
+        payload: payload.into(),
+    };
+    frames
+        .send(frame(Kind::Hello, 0, serde_json::to_vec(&hello).unwrap()))
+        .await
+        .unwrap();
+    frames
+        .send(frame(Kind::StartKernel, 1, Vec::new()))
+        .await
+        .unwrap();
     let (mut answered, mut ready) = (false, false);
     while !(answered && ready) {
-        let frame = timeout(PATIENCE, frames.next()).await.expect("the agent says something").expect("the agent lives").unwrap();
+        let frame = timeout(PATIENCE, frames.next())
+            .await
+            .expect("the agent says something")
+            .expect("the agent lives")
+            .unwrap();
         let text = String::from_utf8_lossy(&frame.payload);
         if frame.kind == Kind::Answer as u8 {
             assert!(!text.contains("error"), "{text}");
@@ -63,7 +86,10 @@ fn processes(text: &str) -> Vec<u32> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text)))
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+        })
         .collect()
 }
 
@@ -87,7 +113,9 @@ fn groups(text: &str) -> Vec<PathBuf> {
 #[tokio::test]
 async fn nothing_is_left_of_a_sandbox_that_was_destroyed() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let spec = spec(directory.path());
     let (id, workspace) = (spec.id, spec.workspace.clone());
     let sandbox = backend.create(spec).await.unwrap();
@@ -99,8 +127,14 @@ async fn nothing_is_left_of_a_sandbox_that_was_destroyed() {
     assert!(processes(&id.to_string()).is_empty());
     assert!(groups(&id.to_string()).is_empty());
     assert!(backend.list().await.unwrap().is_empty());
-    assert!(workspace.is_dir(), "the workspace is not a part of the sandbox");
-    assert!(matches!(sandbox.connect().await, Err(SandboxError::NotFound(_))));
+    assert!(
+        workspace.is_dir(),
+        "the workspace is not a part of the sandbox"
+    );
+    assert!(matches!(
+        sandbox.connect().await,
+        Err(SandboxError::NotFound(_))
+    ));
     // Once more changes nothing.
     sandbox.destroy().await.unwrap();
     backend.destroy(id).await.unwrap();
@@ -110,7 +144,9 @@ async fn nothing_is_left_of_a_sandbox_that_was_destroyed() {
 #[tokio::test]
 async fn another_server_finds_a_sandbox_and_starts_a_new_kernel_in_it() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let spec = spec(directory.path());
     let id = spec.id;
     let sandbox = backend.create(spec).await.unwrap();
@@ -119,18 +155,25 @@ async fn another_server_finds_a_sandbox_and_starts_a_new_kernel_in_it() {
     drop((sandbox, backend));
 
     // Its zygote has to move into the house in which the sandbox was made.
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let sandbox = backend.adopt(id).await.unwrap();
     start_kernel(&*sandbox).await;
     sandbox.destroy().await.unwrap();
-    assert!(matches!(backend.adopt(id).await, Err(SandboxError::NotFound(_))));
+    assert!(matches!(
+        backend.adopt(id).await,
+        Err(SandboxError::NotFound(_))
+    ));
     backend.shut_down().await;
 }
 
 #[tokio::test]
 async fn a_zygote_that_dies_is_replaced_and_sandboxes_made_before_can_use_the_new_one() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let sandbox = backend.create(spec(directory.path())).await.unwrap();
     let first = backend.zygote_pid().unwrap();
     let pid = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
@@ -148,7 +191,9 @@ async fn a_zygote_that_dies_is_replaced_and_sandboxes_made_before_can_use_the_ne
 #[tokio::test]
 async fn what_a_server_left_half_made_can_be_destroyed() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let run = directory.path().join("run");
     // Killed between the directory and the record, and between the record and the pid.
     let (bare, garbled) = (SandboxId::new(), SandboxId::new());
@@ -160,7 +205,10 @@ async fn what_a_server_left_half_made_can_be_destroyed() {
     found.sort();
     assert_eq!(found, [bare, garbled]);
     for id in found {
-        assert!(matches!(backend.adopt(id).await, Err(SandboxError::NotFound(_))));
+        assert!(matches!(
+            backend.adopt(id).await,
+            Err(SandboxError::NotFound(_))
+        ));
         backend.destroy(id).await.unwrap();
     }
     assert!(backend.list().await.unwrap().is_empty());
@@ -174,17 +222,28 @@ async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     let owner = |path: &Path| fs::metadata(path).unwrap().uid();
     let (one, other) = (spec(directory.path()), spec(directory.path()));
-    let (first, second) = (backend.create(one.clone()).await.unwrap(), backend.create(other.clone()).await.unwrap());
+    let (first, second) = (
+        backend.create(one.clone()).await.unwrap(),
+        backend.create(other.clone()).await.unwrap(),
+    );
     assert!(owner(&one.workspace) >= Config::FIRST_ID);
     assert_ne!(owner(&one.workspace), owner(&other.workspace));
 
     // A later sandbox with the same workspace can write to its files.
     let before = owner(&one.workspace);
     first.destroy().await.unwrap();
-    let again = backend.create(SandboxSpec { id: SandboxId::new(), ..one.clone() }).await.unwrap();
+    let again = backend
+        .create(SandboxSpec {
+            id: SandboxId::new(),
+            ..one.clone()
+        })
+        .await
+        .unwrap();
     assert_eq!(owner(&one.workspace), before);
     again.destroy().await.unwrap();
     second.destroy().await.unwrap();
@@ -194,8 +253,14 @@ async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
 #[tokio::test]
 async fn twenty_sandboxes_at_once_do_not_get_into_each_others_way() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = Arc::new(NativeBackend::start(config(directory.path())).await.unwrap());
-    let made = futures_util::future::join_all((0..20).map(|_| backend.create(spec(directory.path())))).await;
+    let backend = Arc::new(
+        NativeBackend::start(config(directory.path()))
+            .await
+            .unwrap(),
+    );
+    let made =
+        futures_util::future::join_all((0..20).map(|_| backend.create(spec(directory.path()))))
+            .await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
     assert_eq!(backend.list().await.unwrap().len(), 20);
     for gone in futures_util::future::join_all(made.iter().map(|sandbox| sandbox.destroy())).await {
@@ -208,18 +273,37 @@ async fn twenty_sandboxes_at_once_do_not_get_into_each_others_way() {
 #[tokio::test]
 async fn a_broken_environment_is_told_apart_from_a_host_that_cannot_isolate() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = Config { python_env: directory.path().join("none"), ..config(directory.path()) };
+    let missing = Config {
+        python_env: directory.path().join("none"),
+        ..config(directory.path())
+    };
     let refused = NativeBackend::start(missing).await.unwrap_err();
-    assert!(matches!(&refused, SandboxError::Environment { .. }), "{refused}");
+    assert!(
+        matches!(&refused, SandboxError::Environment { .. }),
+        "{refused}"
+    );
 
     // An environment without a program in it.
     let empty = directory.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    let refused = NativeBackend::start(Config { python_env: empty, ..config(directory.path()) }).await.unwrap_err();
-    assert!(matches!(&refused, SandboxError::Environment { .. }), "{refused}");
+    let refused = NativeBackend::start(Config {
+        python_env: empty,
+        ..config(directory.path())
+    })
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(&refused, SandboxError::Environment { .. }),
+        "{refused}"
+    );
 
     // One in which Python runs, and finds nothing.
-    let refused = NativeBackend::start(Config { pykernel_dir: directory.path().to_owned(), ..config(directory.path()) }).await.unwrap_err();
+    let refused = NativeBackend::start(Config {
+        pykernel_dir: directory.path().to_owned(),
+        ..config(directory.path())
+    })
+    .await
+    .unwrap_err();
     assert!(refused.to_string().contains("pykernel"), "{refused}");
     assert!(refused.to_string().contains("hint: "), "{refused}");
 }
