@@ -204,10 +204,16 @@ impl Supervisor {
     fn deadline(&self) -> Option<Instant> {
         let orphaned = self.control.is_none().then(|| self.orphaned_at());
         let ending = self.ending.map(|(_, until)| until);
-        [self.watch.next(), orphaned, ending, self.kill_again, self.trim]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.watch.next(),
+            orphaned,
+            ending,
+            self.kill_again,
+            self.trim,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn orphaned_at(&self) -> Instant {
@@ -222,8 +228,7 @@ impl Supervisor {
         };
         let (pid, silent) = (kernel.pid, kernel.is_silent());
         let was_executing = kernel.requests.executing().is_some();
-        let (capture, requests, meter) =
-            (&mut kernel.capture, &mut kernel.requests, &self.meter);
+        let (capture, requests, meter) = (&mut kernel.capture, &mut kernel.requests, &self.meter);
         requests.flush();
         let mut on_reply = |reply: &[u8]| requests.answered(reply, pid, meter);
         let result = if silent {

@@ -28,7 +28,9 @@ fn the_real_kernel_prints_and_answers() {
         "pykernel".to_owned(),
         "kernel".to_owned(),
     ];
-    let source = KernelSource::Exec { argv: argv.to_vec() };
+    let source = KernelSource::Exec {
+        argv: argv.to_vec(),
+    };
     let jail = json!({
         "uid": null, "gid": null, "cwd": "/tmp", "home": "/tmp", "env": {}, "rlimits": {}, "oom_score_adj": null,
         "landlock": null, "seccomp": null,
@@ -51,7 +53,10 @@ fn the_real_kernel_prints_and_answers() {
     let transcript = client.transcript(Kind::Reply);
     let lines: Vec<&str> = transcript.lines().collect();
     assert_eq!(lines[0], "stdout printed\\nfrom a shell\\nagain\\n");
-    assert!(lines[1].starts_with("message ") && lines[1].contains("execute_result"), "{transcript}");
+    assert!(
+        lines[1].starts_with("message ") && lines[1].contains("execute_result"),
+        "{transcript}"
+    );
     assert_eq!(lines[2], "usage");
     assert!(lines[3].contains("\\\"ok\\\""), "{transcript}");
     client.send(Kind::KillKernel, 0, b"");
