@@ -288,6 +288,11 @@ impl Sessions {
         self.shared.config.max_sessions - self.shared.room.available_permits()
     }
 
+    /// Whether it takes no new sessions and no new cells any more.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.is_cancelled()
+    }
+
     /// Takes no new sessions and no new cells, and waits until those that were accepted are over.
     pub async fn drain(&self) {
         self.shared.room.close();
