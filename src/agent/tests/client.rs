@@ -15,7 +15,7 @@ use crate::protocol::codec::{FLAG_MORE, Frame, FrameCodec};
 use crate::protocol::files::FileAnswer;
 
 /// A wait that comes to its end only in a test that fails.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) struct Client {
     stream: UnixStream,
@@ -179,6 +179,20 @@ impl Client {
             if kind == until && !more {
                 break;
             }
+            let so_far = || {
+                String::from_utf8_lossy(
+                    &lines
+                        .iter()
+                        .flat_map(|line| line.1.clone())
+                        .collect::<Vec<_>>(),
+                )
+                .into_owned()
+            };
+            assert!(
+                kind != Kind::KernelExited,
+                "the kernel has ended: {}",
+                so_far()
+            );
         }
         let shown = |(name, content): (&str, Vec<u8>)| match name {
             "usage" | "exited" | "disk full" => format!("{name}\n"),

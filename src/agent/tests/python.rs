@@ -59,6 +59,18 @@ fn the_real_kernel_prints_and_answers() {
     );
     assert_eq!(lines[2], "usage");
     assert!(lines[3].contains("\\\"ok\\\""), "{transcript}");
+    client.send_json(
+        Kind::Execute,
+        2,
+        &json!({
+            "id": 2, "op": "execute", "cell": "c2", "code": "print('busy', end='')\nwhile True: pass", "silent": false,
+            "store_history": true, "allow_stdin": false, "user_expressions": {},
+        }),
+    );
+    assert_eq!(client.kept().payload, "busy");
+    client.send(Kind::Interrupt, 0, b"");
+    let transcript = client.transcript(Kind::Reply);
+    assert!(transcript.contains("KeyboardInterrupt"), "{transcript}");
     client.send(Kind::KillKernel, 0, b"");
     assert_eq!(client.wait_exit().signal, Some(9));
 }
