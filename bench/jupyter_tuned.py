@@ -5,7 +5,7 @@ from tornado.iostream import IOStream
 c = get_config()  # noqa: F821 - given by traitlets
 
 # As shipped, a second small message waits for the acknowledgement of the first, some 40 ms. There is no
-# setting for it: Tornado turns Nagle's algorithm on again after each request, also one that becomes a WebSocket.
+# setting for it: Tornado turns Nagle's algorithm on again after each request, WebSockets included.
 _set_nodelay = IOStream.set_nodelay
 IOStream.set_nodelay = lambda stream, _: _set_nodelay(stream, True)
 
