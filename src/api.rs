@@ -16,6 +16,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post, put};
 use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::auth::Token;
 pub use self::serve::serve;
@@ -116,7 +117,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .method_not_allowed_fallback(frame::method_not_allowed)
         .merge(guarded)
         .layer(from_fn_with_state(api.clone(), auth::refuse_foreign_pages))
-        .layer(frame::catch_panics())
+        .layer(CatchPanicLayer::custom(frame::answer_panic))
         .layer(frame::cors(&api.config.allowed_origins))
         .layer(from_fn(frame::record))
         .with_state(api)

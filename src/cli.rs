@@ -94,15 +94,19 @@ enum Hidden {
     SandboxInit(agent::SandboxInit),
     /// Become the process that kernels are forked from.
     ZygoteInit(agent::ZygoteInit),
+    /// Try out what isolation needs.
+    SandboxProbe,
 }
 
 /// Runs the program; what it returns is the exit code of the process.
 pub fn main() -> ExitCode {
     let first = std::env::args_os().nth(1);
-    if first.is_some_and(|word| word == "sandbox-init" || word == "zygote-init") {
+    let hidden = ["sandbox-init", "zygote-init", "sandbox-probe"];
+    if first.is_some_and(|word| hidden.iter().any(|hidden| word == *hidden)) {
         return match Hidden::parse() {
             Hidden::SandboxInit(arguments) => agent::sandbox_init(&arguments),
             Hidden::ZygoteInit(arguments) => agent::zygote_init(&arguments),
+            Hidden::SandboxProbe => agent::sandbox_probe(),
         };
     }
     let outcome = match Cli::parse().command {

@@ -27,6 +27,8 @@ pub struct Config {
     pub token: Option<Token>,
     /// Web origins that may connect besides our own.
     pub allow_origin: Vec<String>,
+    /// Names that this server may be called by besides its address; none for any name.
+    pub allow_host: Option<Vec<String>>,
     /// Where kernels come from.
     pub kernels: Kernels,
     /// How many kernels are kept warm, at least and at most.
@@ -41,8 +43,14 @@ pub struct Config {
     pub ceilings: Settings,
     /// What an appended event survives.
     pub durability: Durability,
-    /// How long the log of an ended session is kept.
+    /// How long a session that has ended is kept.
     pub retain: Duration,
+    /// How many bytes of a session's log are kept.
+    pub retain_log: u64,
+    /// How many bytes of all logs together are kept.
+    pub retain_logs: u64,
+    /// How many connections are held at once.
+    pub max_connections: usize,
     /// How long a stop waits for running cells.
     pub grace: Duration,
 }
@@ -227,6 +235,19 @@ pub fn data_dir(flags: &DataFlags, around: &Surroundings) -> Result<PathBuf, Con
 }
 
 impl Kernels {
+    /// The same, without looking whether anything is there: for those who tell what is not.
+    pub fn unchecked(flags: &KernelFlags, around: &Surroundings) -> Self {
+        let or = |flag: &Option<PathBuf>, local: &str| {
+            let path = flag.as_deref().unwrap_or(Path::new(local));
+            around.working_dir.join(path)
+        };
+        Self::new(flags, around).unwrap_or_else(|_| Self {
+            python_env: or(&flags.python_env, ".venv"),
+            kernel_lib: or(&flags.kernel_lib, "kernel-image"),
+            backend: flags.backend,
+        })
+    }
+
     /// Where kernels come from, as typed or as found.
     ///
     /// # Errors
@@ -272,6 +293,7 @@ impl Config {
         let ceilings = ceilings(&flags.ceilings, &defaults);
         at_least("--max-sessions", flags.max_sessions, 1)?;
         at_least("--max-queued", flags.max_queued, 1)?;
+        at_least("--max-connections", flags.max_connections, 1)?;
         if flags.pool_max > 1024 {
             return bounds("--pool-max", flags.pool_max, "at most 1024 are kept warm");
         }
@@ -280,6 +302,9 @@ impl Config {
             data_dir: data_dir(&flags.data, around)?,
             token,
             allow_origin: flags.allow_origin.clone(),
+            // On loopback the names are known, and any other one is a page's whose name was rebound to this machine.
+            allow_host: (flags.listen.ip().is_loopback() || !flags.allow_host.is_empty())
+                .then(|| flags.allow_host.clone()),
             kernels: Kernels::new(&flags.kernels, around)?,
             pool: (
                 flags.pool.min(flags.max_sessions),
@@ -291,6 +316,9 @@ impl Config {
             ceilings,
             durability: flags.durability,
             retain: flags.retain,
+            retain_log: flags.retain_log,
+            retain_logs: flags.retain_logs,
+            max_connections: flags.max_connections,
             grace: flags.grace,
         })
     }

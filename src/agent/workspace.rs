@@ -107,6 +107,12 @@ impl Workspace {
         })
     }
 
+    /// Resolves without openat2(2), as on a system that has none.
+    #[cfg(test)]
+    pub(crate) fn forget_openat2(&self, forget: bool) {
+        self.resolves.store(!forget, Ordering::Relaxed);
+    }
+
     /// The directory itself.
     pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
@@ -196,7 +202,9 @@ impl Workspace {
                 names.join("/")
             };
             let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(&self.root, relative, directory_flags(), Mode::empty(), how) {
+            // With O_NOFOLLOW a link at the end would be ENOTDIR instead of ELOOP.
+            let flags = directory_flags() - OFlags::NOFOLLOW;
+            match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), how) {
                 // An old system, or a filter in between: name by name then, which is as safe.
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
                     self.resolves.store(false, Ordering::Relaxed);

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -115,11 +114,7 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
 }
 
 /// Answers for a handler that panicked.
-pub(crate) fn catch_panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response<Body>> {
-    CatchPanicLayer::custom(answer_panic)
-}
-
-fn answer_panic(_: Box<dyn Any + Send>) -> Response<Body> {
+pub(crate) fn answer_panic(_: Box<dyn Any + Send>) -> Response<Body> {
     ApiError::internal(&Panicked).into_response()
 }
 

@@ -44,6 +44,12 @@ pub(super) fn zygote_init(arguments: &ZygoteInit) -> ExitCode {
     }
 }
 
+/// Tries out what isolation needs and says how it went on standard output.
+pub(super) fn sandbox_probe() -> ExitCode {
+    native::probe();
+    ExitCode::SUCCESS
+}
+
 /// Is the agent of a sandbox that stands.
 fn run(inside: native::Inside) -> ExitCode {
     let limits = &inside.limits;
@@ -68,7 +74,10 @@ fn run(inside: native::Inside) -> ExitCode {
             memory: gauges.memory,
             memory_peak: gauges.memory_peak,
             oom: gauges.oom,
-            cpu: gauges.cpu_stat.map(CpuGauge::Stat).or(gauges.cpu_acct.map(CpuGauge::Acct)),
+            cpu: gauges
+                .cpu_stat
+                .map(CpuGauge::Stat)
+                .or(gauges.cpu_acct.map(CpuGauge::Acct)),
         },
         config,
     };
@@ -80,7 +89,9 @@ fn run(inside: native::Inside) -> ExitCode {
 
 /// Says what went wrong where the server's operator can find it: in the sandbox's log.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let source = error.source().map_or(String::new(), |source| format!(": {source}"));
+    let source = error
+        .source()
+        .map_or(String::new(), |source| format!(": {source}"));
     eprintln!("{error}{source}");
     ExitCode::FAILURE
 }

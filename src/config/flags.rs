@@ -156,9 +156,48 @@ pub struct Flags {
     )]
     pub durability: Durability,
 
-    /// How long the log of a session that has ended is kept.
-    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration, help_heading = "Storage", env = "EVERCELL_RETAIN")]
+    /// How long a session that has ended is kept, with its log and files.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "30d",
+        value_parser = parse_duration,
+        help_heading = "Storage",
+        env = "EVERCELL_RETAIN"
+    )]
     pub retain: Duration,
+
+    /// How much of a session's log is kept, about; what is older goes.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = parse_size,
+        help_heading = "Storage",
+        env = "EVERCELL_RETAIN_LOG"
+    )]
+    pub retain_log: u64,
+
+    /// How much of all logs together is kept, about; the largest are cut first.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "20G",
+        value_parser = parse_size,
+        help_heading = "Storage",
+        env = "EVERCELL_RETAIN_LOGS"
+    )]
+    pub retain_logs: u64,
+
+    /// How many connections are held at once; more wait until one is closed.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        help_heading = "Server",
+        env = "EVERCELL_MAX_CONNECTIONS"
+    )]
+    pub max_connections: usize,
 
     /// How long a stop waits for running cells before it interrupts them; a second signal ends the wait.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Server", env = "EVERCELL_GRACE")]

@@ -18,6 +18,7 @@ mod house;
 mod ids;
 mod init;
 mod jail;
+mod probe;
 mod record;
 mod rootfs;
 mod seccomp;
@@ -30,6 +31,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use futures_util::future::BoxFuture;
 pub use cgroup::Gauges;
 pub use house::zygote_init;
 pub use init::{Inside, Unbounded, init};
+pub use probe::{Attempt, Part, probe};
 pub use step::StepError;
 
 use self::handle::NativeSandbox;
@@ -46,10 +49,11 @@ use self::house::House;
 use self::record::{Facts, Process, Record};
 use self::rootfs::Layout;
 use self::zygote::{Starter, Zygote};
-use super::{Backend, Sandbox, SandboxError, SandboxSpec};
+use super::{Backend, Sandbox, SandboxError, SandboxSpec, check};
 use crate::model::id::SandboxId;
 
 pub(super) use cgroup::{Controller, Host};
+pub(super) use sys::landlock_abi;
 
 /// What the native backend needs to know.
 #[derive(Clone, Debug)]
@@ -92,6 +96,8 @@ struct Shared {
     layout: Layout,
     privileged: bool,
     cgroups: Host,
+    /// How much of its address space the zygote may write to, in bytes.
+    zygote_data: AtomicU64,
     /// The ids in use, as the house numbers them.
     ids: Mutex<BTreeSet<u32>>,
 }
@@ -99,29 +105,24 @@ struct Shared {
 impl NativeBackend {
     /// Checks what can be had here and starts the zygote. Returns when it is ready: seconds, on a cold disk.
     pub async fn start(config: Config) -> Result<Self, SandboxError> {
-        let shared = tokio::task::spawn_blocking(move || Shared::prepare(config))
-            .await
-            .expect("preparing does not panic")?;
-        let spec = House {
-            layout: shared.layout.clone(),
-            privileged: shared.privileged,
-            first_id: if shared.privileged {
-                shared.config.first_id
-            } else {
-                rustix::process::geteuid().as_raw()
-            },
-            ids: if shared.privileged {
-                shared.config.ids
-            } else {
-                1
-            },
-        };
+        let shared = tokio::task::spawn_blocking(move || {
+            check::isolates(&config)?;
+            Shared::prepare(config)
+        })
+        .await
+        .expect("preparing does not panic")?;
+        let ids = (shared.config.first_id, shared.config.ids);
+        let spec = House::new(shared.layout.clone(), shared.privileged, ids);
         let starter = Starter {
             program: shared.config.program.clone(),
             directory: shared.zygote_directory(),
         };
         let house = shared.house_of_survivors();
         let zygote = Zygote::start(starter, &spec, house).await?;
+        // The same for each zygote of an environment, near enough.
+        shared
+            .zygote_data
+            .store(zygote.data_bytes(), Ordering::Relaxed);
         Ok(Self {
             shared: Arc::new(shared),
             zygote,
@@ -211,7 +212,11 @@ impl Backend for NativeBackend {
     }
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {
-        self.zygote.stop().boxed()
+        async move {
+            self.zygote.stop().await;
+            self.shared.cgroups.tidy();
+        }
+        .boxed()
     }
 }
 
@@ -238,6 +243,7 @@ impl Shared {
             run,
             privileged: ids::is_privileged(),
             cgroups: Host::prepare(),
+            zygote_data: AtomicU64::new(0),
             ids: Mutex::default(),
             config,
         };
@@ -298,6 +304,8 @@ impl Shared {
             cgroups: self.cgroups.groups(spec.id),
             limits: spec.limits,
             workspace,
+            // What the zygote has allocated, each kernel has from the start.
+            shared_data_bytes: self.zygote_data.load(Ordering::Relaxed),
             orphan_ms: u64::try_from(self.config.orphan.as_millis()).unwrap_or(u64::MAX),
         });
         // First the record, then what it tells of: so it can be found after a crash in between.

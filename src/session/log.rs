@@ -73,7 +73,7 @@ impl EventLog {
             prepared: Mutex::new(row.head),
             shared: Arc::new(Shared {
                 position: watch::Sender::new(position),
-                tail: Mutex::new(Tail::new(Arc::clone(&memory), row.head)),
+                tail: Mutex::new(Tail::new(Arc::clone(&memory))),
             }),
             memory,
         }

@@ -1,19 +1,22 @@
 //! The one thread that writes: takes a request, takes what else waits, commits once, answers all.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bulk::BulkFiles;
 use super::checkpoint::Checkpoints;
+use super::crash::{self, Step};
 use super::directory::DirectoryLock;
 use super::events::Append;
+use super::reserve::Reserve;
 use super::sessions::{NewSession, SessionRow, SessionUpdate};
 use super::trim::{self, Slice, Trimmed};
-use super::{Durability, SessionKey, StoreError, StoredEvent, events, sessions};
+use super::{SessionKey, StoreError, StoredEvent, events, sessions};
 
 /// The most requests in one transaction.
 const GROUP_REQUESTS: usize = 128;
@@ -62,7 +65,7 @@ pub(super) enum Request {
 enum Outcome {
     Done,
     Created(Box<SessionRow>),
-    Trimmed(Trimmed),
+    Trimmed(trim::Step),
 }
 
 /// Why a request was not carried out.
@@ -83,6 +86,16 @@ impl From<rusqlite::Error> for Refused {
     }
 }
 
+impl Refused {
+    /// What it means for who asked.
+    pub(super) fn explain(self, what: &'static str, file: &Path) -> StoreError {
+        match self {
+            Self::Known(error) => error,
+            Self::Sql(error) => StoreError::from_sql(what, file, error),
+        }
+    }
+}
+
 /// A handle to the thread that writes.
 pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
@@ -99,19 +112,21 @@ impl Writer {
     pub(super) fn start(
         db: Connection,
         file: PathBuf,
+        bulk: BulkFiles,
         lock: DirectoryLock,
-        durability: Durability,
         queue: usize,
     ) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(queue);
-        let checkpoints = Checkpoints::start(&db, &file, durability)?;
-        let dir = file.parent().unwrap_or(&file).to_owned();
+        let reserve = Reserve::open(file.parent().unwrap_or(&file));
+        let checkpoints = Checkpoints::start(&file)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 let done = Loop {
                     db,
                     file,
+                    bulk,
+                    reserve,
                     checkpoints,
                 }
                 .run(inbox);
@@ -121,7 +136,7 @@ impl Writer {
                     let _ = done.send(());
                 }
             })
-            .map_err(|source| StoreError::Directory { dir, source })?;
+            .map_err(|source| StoreError::Thread { source })?;
         Ok(Self {
             requests,
             thread: Mutex::new(Some(thread)),
@@ -157,12 +172,15 @@ impl Writer {
 struct Loop {
     db: Connection,
     file: PathBuf,
+    bulk: BulkFiles,
+    reserve: Reserve,
     checkpoints: Checkpoints,
 }
 
 impl Loop {
     /// Runs until it is told to close or nobody is left to ask; returns whom to tell.
     fn run(mut self, mut inbox: mpsc::Receiver<Request>) -> Option<oneshot::Sender<()>> {
+        Checkpoints::watch(&self.db);
         let mut group = Vec::with_capacity(GROUP_REQUESTS);
         let mut outcomes = Vec::with_capacity(GROUP_REQUESTS);
         let mut close = None;
@@ -178,20 +196,34 @@ impl Loop {
         close
     }
 
-    fn commit_group(&self, group: &mut Vec<Request>, outcomes: &mut Vec<Outcome>) {
+    fn commit_group(&mut self, group: &mut Vec<Request>, outcomes: &mut Vec<Outcome>) {
         if group.is_empty() {
             return;
         }
         match self.transact(group, outcomes) {
             Ok(()) => {
+                crash::step(Step::Committed);
                 for (request, outcome) in group.drain(..).zip(outcomes.drain(..)) {
+                    if let Outcome::Trimmed(step) = &outcome
+                        && let Some(end) = step.bulk_end
+                    {
+                        crash::step(Step::Trimmed);
+                        // Only now: until the commit the rows said that it is there.
+                        self.bulk.release(step.trimmed.session, end);
+                        self.reserve.take();
+                    }
                     request.answer(outcome);
                 }
             }
             Err(refused) if group.len() == 1 => {
                 let request = group.remove(0);
-                let error = self.explain(request.what(), refused);
-                request.refuse(error);
+                let error = refused.explain(request.what(), &self.file);
+                let is_full = matches!(error, StoreError::Full { .. });
+                if is_full && request.makes_room() && self.reserve.give_up() {
+                    self.commit_group(&mut vec![request], outcomes);
+                } else {
+                    request.refuse(error);
+                }
             }
             // One of them spoilt it for all: each by itself, so that only that one fails.
             Err(_) => {
@@ -203,28 +235,25 @@ impl Loop {
     }
 
     /// One transaction, all or nothing.
-    fn transact(&self, group: &[Request], outcomes: &mut Vec<Outcome>) -> Result<(), Refused> {
+    fn transact(&mut self, group: &[Request], outcomes: &mut Vec<Outcome>) -> Result<(), Refused> {
         outcomes.clear();
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        crash::step(Step::Begun);
         let written = group
             .iter()
             .try_for_each(|request| {
-                outcomes.push(request.apply(&self.db)?);
+                outcomes.push(request.apply(&self.db, &mut self.bulk)?);
                 Ok(())
             })
+            // Before the commit, which says that it is there.
+            .and_then(|()| Ok(self.bulk.sync()?))
+            .inspect(|()| crash::step(Step::Written))
             .and_then(|()| Ok(self.db.prepare_cached("COMMIT")?.execute([]).map(drop)?));
         if written.is_err() && !self.db.is_autocommit() {
             // SQLite has rolled back by itself after some errors. If this fails too, the next BEGIN says so.
             let _ = self.db.execute_batch("ROLLBACK");
         }
         written
-    }
-
-    fn explain(&self, what: &'static str, refused: Refused) -> StoreError {
-        match refused {
-            Refused::Known(error) => error,
-            Refused::Sql(error) => StoreError::from_sql(what, &self.file, error),
-        }
     }
 }
 
@@ -270,15 +299,20 @@ impl Request {
         }
     }
 
-    fn apply(&self, db: &Connection) -> Result<Outcome, Refused> {
+    /// Whether there is more room after it.
+    fn makes_room(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::Trim { .. })
+    }
+
+    fn apply(&self, db: &Connection, bulk: &mut BulkFiles) -> Result<Outcome, Refused> {
         match self {
             Self::Create { new, .. } => Ok(Outcome::Created(Box::new(sessions::create(db, new)?))),
             Self::Update { key, update, .. } => {
                 sessions::update(db, *key, update).map(|()| Outcome::Done)
             }
             Self::Delete { key, .. } => sessions::delete(db, *key).map(|()| Outcome::Done),
-            Self::Append { append, .. } => events::append(db, append).map(|()| Outcome::Done),
-            Self::Trim { slice, .. } => Ok(Outcome::Trimmed(trim::apply(db, slice)?)),
+            Self::Append { append, .. } => events::append(db, bulk, append).map(|()| Outcome::Done),
+            Self::Trim { slice, .. } => Ok(Outcome::Trimmed(trim::apply(db, bulk, slice)?)),
             Self::Close { .. } => Ok(Outcome::Done),
         }
     }
@@ -288,8 +322,8 @@ impl Request {
             (Self::Create { reply, .. }, Outcome::Created(row)) => {
                 let _ = reply.send(Ok(*row));
             }
-            (Self::Trim { reply, .. }, Outcome::Trimmed(trimmed)) => {
-                let _ = reply.send(Ok(trimmed));
+            (Self::Trim { reply, .. }, Outcome::Trimmed(step)) => {
+                let _ = reply.send(Ok(step.trimmed));
             }
             (
                 Self::Append {
@@ -302,6 +336,7 @@ impl Request {
                 if let Some(committed) = committed {
                     committed(append.events);
                 }
+                crash::step(Step::Published);
                 let _ = reply.send(Ok(()));
             }
             (Self::Update { reply, .. } | Self::Delete { reply, .. }, Outcome::Done) => {

@@ -4,7 +4,7 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi as _;
 
 use super::commands::{Op, Reply};
@@ -27,13 +27,28 @@ pub(crate) fn commands() -> Value {
     let mut generator = SchemaGenerator::default();
     let command = generator.subschema_for::<Op>().to_value();
     let reply = generator.subschema_for::<Reply>().to_value();
-    let definitions = generator.take_definitions(true);
+    let mut definitions = generator.take_definitions(true);
+    name_codes(&mut definitions);
+    let variants = definitions.get_mut("Op").and_then(|op| op.get_mut("oneOf"));
+    for variant in variants.and_then(Value::as_array_mut).into_iter().flatten() {
+        // It is taken off before the rest is read, so the types do not know it.
+        variant["properties"]["ref"] = json!({"type": ["string", "number"], "description": "The client's own; comes back in the reply."});
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Commands and replies of a session's WebSocket",
         "oneOf": [command, reply],
         "$defs": definitions,
     })
+}
+
+/// Tells which codes there are.
+fn name_codes(definitions: &mut Map<String, Value>) {
+    let detail = definitions
+        .get_mut("ErrorDetail")
+        .expect("every answer can be an error");
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    detail["properties"]["code"]["enum"] = codes.into();
 }
 
 #[derive(utoipa::OpenApi)]
@@ -134,12 +149,7 @@ pub(crate) fn openapi() -> Value {
         ErrorBody,
     )>();
     let mut schemas = generator.take_definitions(true);
-    if let Some(code) = schemas
-        .get_mut("ErrorDetail")
-        .and_then(|detail| detail.pointer_mut("/properties/code"))
-    {
-        *code = json!({"type": "string", "enum": Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>()});
-    }
+    name_codes(&mut schemas);
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     document["components"] = json!({
         "schemas": schemas,

@@ -275,12 +275,16 @@ impl Kept {
     }
 
     fn show(mut self) -> Shown {
+        while self.tail.len() > 1 && self.tail_bytes > self.keep / 2 {
+            let first = self.tail.pop_front().expect("there is more than one");
+            self.drop_text(&first);
+        }
         let excess = self.tail_bytes.saturating_sub(self.keep / 2);
         if excess > 0
-            && let Some(mut first) = self.tail.pop_front()
+            && let Some(mut only) = self.tail.pop_front()
         {
-            let rest = first.split_off(first.ceil_char_boundary(excess));
-            self.drop_text(&first);
+            let rest = only.split_off(only.ceil_char_boundary(excess));
+            self.drop_text(&only);
             self.tail.push_front(rest);
         }
         let truncated = self.dropped_bytes > 0;
@@ -356,7 +360,7 @@ mod tests {
         let shown = plain(&text, 60);
         assert_eq!(
             shown.preview,
-            "line 0\nline 1\nline 2\nline 3\n[… 8835 bytes, 993 lines left out …]\ne 997\nline 998\nline 999\n"
+            "line 0\nline 1\nline 2\nline 3\n[… 8835 bytes, 993 lines left out …]\nline 997\nline 998\nline 999\n"
         );
         assert_eq!(
             (shown.lines, shown.bytes, shown.truncated),

@@ -217,8 +217,10 @@ where
             return End::ClientLeft;
         }
         if began.elapsed() > STUCK {
-            // It had to wait for room and got it: the client takes what it is given, however slowly.
+            // It had to wait for room and got it: the client takes what it is given, however slowly. That is as good as
+            // an answer, and pings must not take the room of events.
             heard.now();
+            pings.reset();
         }
         if batch.is_empty() {
             // A flood to a fast client never waits; commands must get their turn.

@@ -61,8 +61,8 @@ pub(in crate::sandbox) struct Hierarchy {
 pub(in crate::sandbox) struct Host {
     /// Those that can be used.
     pub(in crate::sandbox) usable: Vec<Hierarchy>,
-    /// Why others cannot.
-    pub(in crate::sandbox) refused: Vec<String>,
+    /// Those that cannot, and why.
+    pub(in crate::sandbox) refused: Vec<(Hierarchy, String)>,
 }
 
 impl Host {
@@ -78,9 +78,10 @@ impl Host {
             };
             match prepared {
                 Ok(hierarchy) => host.usable.push(hierarchy),
-                Err(error) => host
-                    .refused
-                    .push(format!("{}: {error}", hierarchy.path.display())),
+                Err(error) => {
+                    let why = format!("{}: {error}", hierarchy.path.display());
+                    host.refused.push((hierarchy, why));
+                }
             }
         }
         host
@@ -91,6 +92,23 @@ impl Host {
         self.usable
             .iter()
             .any(|hierarchy| hierarchy.controllers.contains(&controller))
+    }
+
+    /// Why there is none, as far as it is known.
+    pub(in crate::sandbox) fn why_not(&self, controller: Controller) -> Option<&str> {
+        let (_, why) = self.refused.iter().find(|(hierarchy, _)| {
+            // Which controllers version 2 has is only known when it can be used.
+            hierarchy.version == Version::V2 || hierarchy.controllers.contains(&controller)
+        })?;
+        Some(why)
+    }
+
+    /// Takes away what [`Self::prepare`] has made, unless there are sandboxes in it.
+    pub(super) fn tidy(&self) {
+        for hierarchy in &self.usable {
+            // Busy: sandboxes live on, and whoever takes them over goes on using it.
+            let _ = fs::remove_dir(hierarchy.path.join(OURS));
+        }
     }
 
     /// The groups that a sandbox has or will have.

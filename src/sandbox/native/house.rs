@@ -19,6 +19,7 @@ use rustix::process::{Pid, WaitOptions};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
+use super::Config;
 use super::ids::{self, Range};
 use super::init::listen;
 use super::rootfs::{self, LIBRARY, Layout, PYTHON_ENV, Root, Sources};
@@ -37,6 +38,29 @@ pub(super) struct House {
     pub(super) first_id: u32,
     /// How many it maps.
     pub(super) ids: u32,
+}
+
+impl House {
+    /// The ids that a house of this user maps.
+    pub(super) fn new(layout: Layout, privileged: bool, config: (u32, u32)) -> Self {
+        let (first_id, ids) = if privileged {
+            config
+        } else {
+            (rustix::process::geteuid().as_raw(), 1)
+        };
+        Self {
+            layout,
+            privileged,
+            first_id,
+            ids,
+        }
+    }
+
+    /// One that is only tried.
+    pub(super) fn for_probe() -> Self {
+        let ids = (Config::FIRST_ID, Config::IDS);
+        Self::new(Layout::default(), ids::is_privileged(), ids)
+    }
 }
 
 /// Becomes the zygote of this directory.
@@ -115,7 +139,7 @@ fn become_zygote(
 }
 
 /// Makes a user namespace and enters it.
-fn make_house(house: &House) -> Result<(), StepError> {
+pub(super) fn make_house(house: &House) -> Result<(), StepError> {
     // The maps have to be written by somebody outside of the new namespace, who is forked before there is one.
     let (go, may_go) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("make a pipe")?;

@@ -107,3 +107,12 @@ pub(super) fn is_privileged() -> bool {
 pub(super) fn keep_private(fd: impl AsFd) -> io::Result<std::os::fd::OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
+
+/// Whether this id exists in the current user namespace.
+pub(super) fn is_mapped(id: u32) -> bool {
+    let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    maps.lines().any(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, count] if (first..first.saturating_add(count)).contains(&id))
+    })
+}

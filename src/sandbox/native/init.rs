@@ -16,7 +16,7 @@ use rustix::thread::CapabilitySet;
 
 use super::cgroup::{Controller, Gauges};
 use super::ids::{self, Range};
-use super::jail::{self, Bounded, USER};
+use super::jail::{self, Memory, USER};
 use super::record::{AGENT_SOCKET, PID, Process, Record};
 use super::rootfs::{self, Root, Sources};
 use super::step::{Status, Step, StepError};
@@ -235,8 +235,12 @@ impl Outside {
             memory: !record.cgroups.has(Controller::Memory),
             processes: !record.cgroups.has(Controller::Pids),
         };
-        let bounded = Bounded {
-            memory: !unbounded.memory,
+        let memory = if unbounded.memory {
+            Memory::Process {
+                beside: record.shared_data_bytes,
+            }
+        } else {
+            Memory::Group
         };
         Ok(Inside {
             id: record.id,
@@ -245,7 +249,7 @@ impl Outside {
             namespaces,
             cgroups: self.cgroups,
             gauges: self.gauges,
-            jail: jail::jail(&record.limits, bounded, &self.filter),
+            jail: jail::jail(&record.limits, memory, &self.filter),
             workspace: rootfs::WORKSPACE.into(),
             limits: record.limits,
             unbounded,

@@ -9,15 +9,20 @@ use crate::model::limits::{Limits, MIB};
 /// The one user of a sandbox.
 pub(super) const USER: u32 = 1000;
 
-/// What bounds memory and processes.
+/// What bounds the memory of a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounded {
-    /// Whether a cgroup bounds memory.
-    pub(super) memory: bool,
+pub(super) enum Memory {
+    /// A cgroup.
+    Group,
+    /// Each process for itself: what it may write to, beside so many bytes that it has from the zygote.
+    Process {
+        /// Those bytes.
+        beside: u64,
+    },
 }
 
 /// The jail of a sandbox's kernels. `filter` is base64.
-pub(super) fn jail(limits: &Limits, bounded: Bounded, filter: &str) -> Value {
+pub(super) fn jail(limits: &Limits, memory: Memory, filter: &str) -> Value {
     json!({
         "uid": USER,
         "gid": USER,
@@ -25,7 +30,7 @@ pub(super) fn jail(limits: &Limits, bounded: Bounded, filter: &str) -> Value {
         "home": HOME,
         "hostname": null,
         "env": environment(limits),
-        "rlimits": rlimits(limits, bounded),
+        "rlimits": rlimits(limits, memory),
         // The kernel and what it starts go first when memory is short: before the agent, and before anything of the host.
         "oom_score_adj": 500,
         "landlock": landlock(),
@@ -51,7 +56,7 @@ fn environment(limits: &Limits) -> Value {
     })
 }
 
-fn rlimits(limits: &Limits, bounded: Bounded) -> Value {
+fn rlimits(limits: &Limits, memory: Memory) -> Value {
     let mut rlimits = Map::new();
     let mut set = |name: &str, soft: u64, hard: u64| {
         rlimits.insert(name.into(), json!([soft, hard]));
@@ -65,10 +70,9 @@ fn rlimits(limits: &Limits, bounded: Bounded) -> Value {
     set("MEMLOCK", 8 * MIB, 8 * MIB);
     set("MSGQUEUE", MIB, MIB);
     set("SIGPENDING", 4096, 4096);
-    if !bounded.memory {
-        // Each process for itself, so that most programs get an error instead of a signal; the agent watches the sum. What the zygote had
-        // allocated before the fork counts too.
-        let data = limits.memory_bytes + 256 * MIB;
+    if let Memory::Process { beside } = memory {
+        // Most programs get an error from this, and no signal; the agent watches the sum.
+        let data = limits.memory_bytes + beside;
         set("DATA", data, data);
     }
     Value::Object(rlimits)

@@ -47,6 +47,8 @@ pub(super) struct Record {
     pub(super) workspace: PathBuf,
     /// Its cgroups.
     pub(super) cgroups: Cgroups,
+    /// How much of its address space a new kernel may write to from the start.
+    pub(super) shared_data_bytes: u64,
     /// How long its agent lives on without a server.
     pub(super) orphan_ms: u64,
 }
@@ -62,6 +64,7 @@ pub(super) struct Facts {
     pub(super) limits: Limits,
     pub(super) workspace: PathBuf,
     pub(super) cgroups: Cgroups,
+    pub(super) shared_data_bytes: u64,
     pub(super) orphan_ms: u64,
 }
 
@@ -77,6 +80,7 @@ impl From<Facts> for Record {
             limits: facts.limits,
             workspace: facts.workspace,
             cgroups: facts.cgroups,
+            shared_data_bytes: facts.shared_data_bytes,
             orphan_ms: facts.orphan_ms,
         }
     }

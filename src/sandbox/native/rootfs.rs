@@ -61,7 +61,7 @@ const ETC: [(&str, &str); 6] = [
 ];
 
 /// Where the parts of a root come from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Layout {
     /// The Python environment.
     python_env: PathBuf,
@@ -210,16 +210,7 @@ impl Sources {
         attributes: MountAttrFlags,
     ) -> Result<(), StepError> {
         let step = || format!("take `{}` for the sandbox", source.display());
-        // Recursive, since without it the kernel refuses a tree from whose mounts it keeps us from taking some away (`MNT_LOCKED`).
-        let mount = rustix::mount::open_tree(
-            CWD,
-            source,
-            OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE,
-        )
-        .step_with(step)?;
-        sys::restrict_mount(mount.as_fd(), attributes, true).step_with(step)?;
+        let mount = take(source, attributes).step_with(step)?;
         let stat = rustix::fs::fstat(&mount).step_with(step)?;
         self.mounts.push(Source {
             target: target.to_owned(),
@@ -244,13 +235,7 @@ pub(super) enum Root<'a> {
 /// Everything created here belongs to the current user, who must be mapped in the user namespace that owns the mounts: to others the
 /// kernel answers EOVERFLOW.
 pub(super) fn enter(sources: Sources, kind: Root<'_>) -> Result<(), StepError> {
-    // Private, or what we mount shows up in the host, and what the host mounts later shows up here.
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .step("make mounts private")?;
-
+    make_private()?;
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let root = filesystem(
         "tmpfs",
@@ -308,6 +293,29 @@ pub(super) fn enter(sources: Sources, kind: Root<'_>) -> Result<(), StepError> {
     rustix::process::chdir("/").step("enter the new root")
 }
 
+fn make_private() -> Result<(), StepError> {
+    // Or what we mount shows up in the host, and what the host mounts later shows up here.
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .step("make mounts private")
+}
+
+/// A copy of a part of the file system, mounted nowhere yet, with more restrictions.
+fn take(source: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    // Recursive, since without it the kernel refuses a tree from whose mounts it keeps us from taking some away (`MNT_LOCKED`).
+    let mount = rustix::mount::open_tree(
+        CWD,
+        source,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
+    )?;
+    sys::restrict_mount(mount.as_fd(), attributes, true)?;
+    Ok(mount)
+}
+
 /// A new file system, mounted nowhere yet.
 fn filesystem(
     kind: &str,
@@ -324,6 +332,48 @@ fn filesystem(
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// A /proc of the processes of this pid namespace.
+fn processes() -> io::Result<OwnedFd> {
+    filesystem(
+        "proc",
+        &[("hidepid", "ptraceable"), ("subset", "pid")],
+        MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )
+}
+
+/// Tries whether parts of the host can be taken and attached in this mount namespace.
+pub(super) fn try_mounts(part: &Path) -> Result<(), StepError> {
+    make_private()?;
+    let tree = take(part, MountAttrFlags::MOUNT_ATTR_RDONLY)
+        .step_with(|| format!("take `{}`", part.display()))?;
+    let root = filesystem("tmpfs", &[("size", "64k")], MountAttrFlags::empty())
+        .step("make a file system")?;
+    rustix::fs::mkdirat(&root, "part", Mode::from_raw_mode(0o755)).step("make a directory")?;
+    rustix::mount::move_mount(
+        &root,
+        "",
+        CWD,
+        part,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step("mount a file system")?;
+    rustix::mount::move_mount(
+        &tree,
+        "",
+        &root,
+        "part",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step("mount a part of the host")
+}
+
+/// Tries whether a /proc of its own can be had in this pid namespace.
+pub(super) fn try_proc() -> Result<(), StepError> {
+    processes().map(drop).step("mount /proc")
 }
 
 /// The new root while it is being built, reached by its descriptor only.
@@ -427,12 +477,7 @@ impl Tree<'_> {
         // `subset=pid`: only processes, nothing of the machine. `hidepid`: only those one may look into, so not the agent. Mounting it
         // needs a /proc in this mount namespace of which nothing is hidden (`mount_too_revealing` in Linux' fs/namespace.c), so
         // this comes before the host's mounts go.
-        let proc = filesystem(
-            "proc",
-            &[("hidepid", "ptraceable"), ("subset", "pid")],
-            data,
-        )
-        .step("make /proc")?;
+        let proc = processes().step("make /proc")?;
         self.put(&proc, "proc").step("mount /proc")?;
 
         let size = limits.disk_bytes.to_string();

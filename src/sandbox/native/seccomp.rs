@@ -36,6 +36,10 @@ struct Rules {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "some fields are for readers and a test")
+)]
 struct Group {
     group: String,
     why: String,
@@ -46,6 +50,10 @@ struct Group {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "some fields are for readers and a test")
+)]
 struct Conditional {
     group: String,
     why: String,

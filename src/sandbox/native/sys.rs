@@ -156,7 +156,7 @@ pub(super) fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
 }
 
 /// The Landlock ABI of this kernel; `None` where it has none or has it switched off.
-pub(super) fn landlock_abi() -> Option<u32> {
+pub(in crate::sandbox) fn landlock_abi() -> Option<u32> {
     /// `LANDLOCK_CREATE_RULESET_VERSION`.
     const VERSION: u32 = 1;
     // SAFETY: with this flag the call takes a null pointer and size 0, and makes nothing.

@@ -125,6 +125,24 @@ impl Zygote {
         }
     }
 
+    /// How much of its address space it may write to (`VmData` of proc_pid_status(5)); 0 where that is not known.
+    pub(super) fn data_bytes(&self) -> u64 {
+        let State::Alive { pid } = &*self.alive.borrow() else {
+            return 0;
+        };
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("VmData:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .map_or(0, |kib| kib * 1024)
+    }
+
     /// Ends it and waits for its end.
     pub(super) async fn stop(&self) {
         self.stopping.send_replace(true);

@@ -1,0 +1,207 @@
+//! What a kernel puts out, and how it begins and ends.
+
+use std::io::Write;
+
+use super::fake_kernel::{MESSAGE, REPLY, STDERR, STDOUT};
+use super::*;
+use crate::protocol::agent::UsageReport;
+
+#[test]
+fn output_and_messages_keep_their_order() {
+    let agent = TestAgent::start();
+    let (mut client, kernel) = agent.connect_with_kernel();
+    assert_eq!(kernel.jail, json!({ "cwd": "/workspace" }));
+    kernel.print("a");
+    kernel.print("b");
+    kernel.writer.put(STDERR, 0, b"c");
+    kernel.print("d");
+    kernel.message(MESSAGE, &json!({}));
+    kernel.print("e");
+    kernel.writer.put(MESSAGE, 1, b"first half, ");
+    kernel.writer.put(MESSAGE, 0, b"second half");
+    assert_eq!(
+        client.transcript(Kind::Message),
+        "stdout ab\nstderr c\nstdout d\nmessage \\u{2}\\0\\0\\0{}\n"
+    );
+    assert_eq!(
+        client.transcript(Kind::Message),
+        "stdout e\nmessage part first half, \nmessage second half\n"
+    );
+}
+
+#[test]
+fn what_c_code_has_written_comes_where_sync_says() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    for round in 0..200 {
+        kernel.print("python 1\n");
+        kernel.stdout.write_all(b"c\n").unwrap();
+        kernel.stderr.write_all(b"c err\n").unwrap();
+        kernel.sync(2, 6);
+        kernel.print("python 2\n");
+        kernel.message(MESSAGE, &json!(round));
+    }
+    for _ in 0..200 {
+        let transcript = client.transcript(Kind::Message);
+        let text: String = transcript.lines().filter(|line| line.starts_with("stdout")).collect();
+        let stderr = transcript.find("stderr c err").unwrap();
+        assert_eq!(text.replace("stdout ", ""), "python 1\\nc\\npython 2\\n");
+        assert!(stderr < transcript.find("python 2").unwrap());
+    }
+}
+
+#[test]
+fn a_dishonest_sync_delays_nothing() {
+    let agent = TestAgent::start();
+    let (mut client, kernel) = agent.connect_with_kernel();
+    kernel.sync(u32::MAX, u32::MAX);
+    kernel.print("on it goes");
+    kernel.message(MESSAGE, &json!(1));
+    assert!(client.transcript(Kind::Message).starts_with("stdout on it goes\n"));
+}
+
+#[test]
+fn output_of_processes_alone_comes_too() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    kernel.stderr.write_all(b"from below").unwrap();
+    let frame = client.kept();
+    assert_eq!((frame.kind, &frame.payload[..]), (Kind::Stderr as u8, &b"from below"[..]));
+}
+
+#[test]
+fn usage_comes_before_the_reply_of_an_execution_only() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    client.send_json(Kind::Request, 1, &json!({ "id": 1, "op": "complete" }));
+    client.execute(2);
+    client.send_json(Kind::Request, 3, &json!({ "id": 3, "op": "input_reply" }));
+    for id in 1..=3 {
+        assert_eq!(kernel.request()["id"], id);
+    }
+    let (_, hello) = agent.connect(0);
+    assert_eq!(hello.executing, Some(2));
+    let (mut client, _) = agent.connect(0);
+    kernel.reply(1);
+    kernel.reply(2);
+    assert_eq!(client.kept().kind, Kind::Reply as u8);
+    let usage: UsageReport = serde_json::from_slice(&client.kept().payload).unwrap();
+    assert_eq!(usage.id, 2);
+    assert!(usage.wall_us > 0);
+    assert_eq!(client.kept().kind, Kind::Reply as u8);
+}
+
+#[test]
+fn a_kernel_that_dies_is_heard_to_the_end() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    let text = "x".repeat(300_000);
+    kernel.print(&text);
+    kernel.stdout.write_all(b" pipe ").unwrap();
+    kernel.sync(6, 0);
+    kernel.print("end");
+    kernel.stdout.write_all(b" of c").unwrap();
+    kernel.exit(3);
+    assert_eq!(
+        client.transcript(Kind::KernelExited),
+        format!("stdout {text} pipe end of c\nexited\n")
+    );
+}
+
+#[test]
+fn an_exit_says_how() {
+    let agent = TestAgent::start();
+    let (mut client, kernel) = agent.connect_with_kernel();
+    kernel.exit(3);
+    let exit = client.wait_exit();
+    assert_eq!((exit.kernel, exit.code, exit.signal), (1, Some(3), None));
+    let kernel = agent.start_kernel(&mut client);
+    client.send(Kind::KillKernel, 0, b"");
+    let exit = client.wait_exit();
+    assert_eq!((exit.kernel, exit.code, exit.signal), (2, None, Some(9)));
+    assert!(!exit.out_of_memory);
+    assert_eq!((exit.limit, exit.violation), (None, None));
+    drop(kernel);
+    let (_, hello) = agent.connect(0);
+    assert_eq!((hello.kernels, hello.alive), (2, false));
+}
+
+#[test]
+fn the_end_of_a_kernel_is_told_before_the_beginning_of_the_next() {
+    let agent = TestAgent::start();
+    let (mut client, kernel) = agent.connect_with_kernel();
+    kernel.print("last words");
+    client.send(Kind::StartKernel, 5, b"");
+    let _next = agent.zygote.next();
+    assert_eq!(client.receive().unwrap().kind, Kind::Stdout as u8);
+    assert_eq!(client.receive().unwrap().kind, Kind::KernelExited as u8);
+    let answer = client.receive().unwrap();
+    assert_eq!((answer.kind, answer.number), (Kind::Answer as u8, 5));
+    assert_eq!(&answer.payload[..], br#"{"kernel":2}"#);
+}
+
+#[test]
+fn a_refused_start_is_answered_with_the_reason() {
+    let agent = TestAgent::start();
+    let (mut client, _) = agent.connect(0);
+    agent.zygote.refuse("no such namespace");
+    client.send(Kind::StartKernel, 1, b"");
+    assert_eq!(
+        client.wait_answer(1)["error"],
+        "the zygote cannot make a kernel: net: no such namespace"
+    );
+    // And the next one is the first.
+    let kernel = agent.start_kernel(&mut client);
+    kernel.exit(0);
+    assert_eq!(client.wait_exit().kernel, 1);
+}
+
+#[test]
+fn a_request_without_a_kernel_is_refused() {
+    let agent = TestAgent::start();
+    let (mut client, _) = agent.connect(0);
+    client.execute(9);
+    assert_eq!(client.wait_answer(9)["error"], "there is no kernel");
+}
+
+#[test]
+fn a_kernel_that_breaks_the_protocol_is_killed_and_the_reason_told() {
+    let long = json!({ "id": 1, "padding": "x".repeat(10_000) }).to_string();
+    let cases: [(&str, &dyn Fn(&FakeKernel)); 6] = [
+        ("a reply came that nobody asked for", &|kernel| kernel.reply(4)),
+        ("9 is no kind of record", &|kernel| kernel.writer.put(9, 0, b"")),
+        ("a sync record is malformed", &|kernel| kernel.writer.put(4, 0, b"short")),
+        ("a record of kind 1 came between the parts of one of kind 3", &|kernel| {
+            kernel.writer.put(MESSAGE, 1, b"half");
+            kernel.writer.put(STDOUT, 0, b"between");
+        }),
+        ("the ring claims to hold 18446744073709551601 bytes", &|kernel| {
+            kernel.writer.word(64).store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+            kernel.writer.ring();
+        }),
+        ("a reply came that nobody asked for", &|kernel| {
+            kernel.writer.put(REPLY, 0, long.as_bytes());
+        }),
+    ];
+    for (reason, act) in cases {
+        let agent = TestAgent::start();
+        let (mut client, kernel) = agent.connect_with_kernel();
+        kernel.print("before");
+        // Taken already, so that a broken head cannot take it away.
+        assert_eq!(client.kept().payload, "before");
+        act(&kernel);
+        let exit = client.wait_exit();
+        assert_eq!(exit.violation.as_deref(), Some(reason));
+        assert_eq!(exit.signal, Some(9));
+    }
+}
+
+#[test]
+fn a_reply_out_of_order_is_a_violation() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    client.execute(1);
+    kernel.request();
+    kernel.reply(2);
+    assert!(client.wait_exit().violation.is_some());
+}
