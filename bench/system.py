@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -141,7 +142,9 @@ class System(ABC):
 
     def processes(self) -> set[int]:
         """All its processes now, kernels and sandboxes included."""
-        return {self.server.pid} | descendants(self.server.pid)
+        # Sandboxes are not below their server, since they outlive it. What descends from us is of this system: they
+        # run one at a time.
+        return descendants(os.getpid())
 
     async def open(self) -> Session:
         """Opens a new session with its WebSocket, ready to be sent a cell."""

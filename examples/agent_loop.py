@@ -58,7 +58,7 @@ def next_cell(observations):
         return "list(wine.columns)"
     if "'cultivar'" in last:
         return "wine.groupby('cultivar')['alcohol'].mean().round(2)"
-    if "BAROLO" in last:
+    if "BARBERA" in last:
         return (
             "wine['cultivar'] = wine['cultivar'].str.strip().str.capitalize()\n"
             "wine.drop_duplicates().groupby('cultivar')['alcohol'].mean().round(2).sort_values(ascending=False)"

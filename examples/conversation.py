@@ -40,6 +40,7 @@ class Client:
         # The last event that it has seen: all it needs to go on from there after whatever happens.
         self.after = after
         self.socket = None
+        self.stream = self.messages()
 
     def http(self, method, path="", body=None):
         """The answer to an HTTP request, as bytes."""
@@ -50,27 +51,33 @@ class Client:
         except urllib.error.HTTPError as error:
             sys.exit(f"{method} {path}: {json.load(error)['error']['message']}")
 
+    def messages(self):
+        """What the server says: replies, and each event once, in order, also across lost connections."""
+        while True:
+            address = f"{self.url.replace('http', 'ws', 1)}{self.session}/ws?after={self.after}"
+            with connect(address, additional_headers=self.headers, max_size=None) as self.socket:
+                yield {"connected": True}
+                try:
+                    for text in self.socket:
+                        message = json.loads(text)
+                        if "seq" in message:
+                            assert message["seq"] == self.after + 1, "events have no gaps"
+                            self.after = message["seq"]
+                        yield message
+                except ConnectionClosed:
+                    print("    (connection lost, connecting again)", flush=True)
+
     def attach(self):
         """Connects, to get every event after the last one it has seen."""
-        address = f"{self.url.replace('http', 'ws', 1)}{self.session}/ws?after={self.after}"
-        self.socket = connect(address, additional_headers=self.headers, max_size=None, compression=None)
+        next(self.stream)
+
+    def leave(self):
+        """Closes the connection, which changes nothing in the session."""
+        self.stream.close()
 
     def command(self, op, **fields):
         """Sends a command."""
         self.socket.send(json.dumps({"op": op, **fields}))
-
-    def messages(self):
-        """What the server says: replies, and each event once, in order, also across lost connections."""
-        while True:
-            try:
-                message = json.loads(self.socket.recv())
-            except ConnectionClosed:
-                self.attach()
-                message = {"reconnected": True}
-            if "seq" in message:
-                assert message["seq"] == self.after + 1, "events have no gaps"
-                self.after = message["seq"]
-            yield message
 
     def run(self, code):
         """The events of a cell, from its start to its end."""
@@ -78,8 +85,8 @@ class Client:
         cell = {"code": code, "key": uuid4().hex, "ref": "cell"}
         self.command("execute", **cell)
         ours, over = None, set()
-        for message in self.messages():
-            if "reconnected" in message and ours is None:
+        for message in self.stream:
+            if "connected" in message and ours is None:
                 self.command("execute", **cell)
             elif message.get("ref") == "cell":
                 if not message["ok"]:
@@ -186,7 +193,7 @@ def converse(session, directory):
     result = client.http("GET", "/files/predictions.csv")
     (directory / "predictions.csv").write_bytes(result)
     print(f"\npredictions.csv is downloaded: {len(result.splitlines()) - 1} wines.", flush=True)
-    client.socket.close()
+    client.leave()
     return seen
 
 
@@ -196,7 +203,7 @@ def come_back(session, seen):
     client.attach()
     head = json.loads(client.http("GET"))["head"]
     log = []
-    for message in client.messages():
+    for message in client.stream:
         log.append(message)
         if client.after == head:
             break
@@ -211,7 +218,7 @@ def come_back(session, seen):
     for event in client.run("len(clean)"):
         if event["event"] == "execute_result":
             screen.paragraph(event["data"]["text/plain"])
-    client.socket.close()
+    client.leave()
 
 
 def main():

@@ -1,11 +1,12 @@
-"""A conversation about wine, as the cells of a notebook. It wants `wine.csv` beside it: see `examples/data`.
-
-By the command line (which cuts the file at the lines that begin with `# %%`):
-
-    evercell run examples/wine.py --session wine --cells
-
-or with everything around it, upload, download and a second client, by `examples/conversation.py`.
-"""
+# A conversation about wine, as the cells of a notebook. It wants `wine.csv` in the workspace of its session:
+#
+#     export EVERCELL_URL=http://127.0.0.1:8888 EVERCELL_TOKEN=the-token-that-the-server-printed
+#     curl -X PUT -H "Authorization: Bearer $EVERCELL_TOKEN" $EVERCELL_URL/v1/sessions/wine
+#     curl -T examples/data/wine.csv -H "Authorization: Bearer $EVERCELL_TOKEN" \
+#         $EVERCELL_URL/v1/sessions/wine/files/wine.csv
+#     evercell run --session wine --cells examples/wine.py
+#
+# `conversation.py` does the same as a program, and shows what else there is.
 
 # %% Load the file and look at it
 import pandas as pd
