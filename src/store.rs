@@ -3,9 +3,9 @@
 //! Separate, because it is the one room that decides what is durable and when. [`session`](crate::session) calls it. It knows rows
 //! and bytes, not what an event means.
 //!
-//! One thread owns the writing connection. Requests reach it through a bounded channel; it takes one, takes what else waits (bounded),
-//! writes all of it in one transaction, and answers when that is committed. So a lone append is committed at once, and a hundred
-//! sessions share a commit. Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
+//! There is one writing connection. Requests reach its thread through a bounded channel; it takes one, takes what else waits (bounded),
+//! writes all of it in one transaction, and answers when that is committed. So a hundred sessions share a commit. A lone small append
+//! does not even wake the thread: its caller commits it (`writer.rs`). Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
 //! the other.
 //!
 //! Large events stand in files beside the database (`bulk.rs`), which is many times cheaper than to write them twice.
@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod readers;
 mod repair;
+mod request;
 mod reserve;
 mod schema;
 mod sessions;
@@ -38,7 +39,8 @@ use crate::model::event::Seq;
 use crate::model::id::{CellId, SessionId};
 use bulk::{BulkDir, BulkFiles};
 use readers::Readers;
-use writer::{Committed, Request, Writer};
+use request::{Committed, Request};
+use writer::Writer;
 
 /// How to keep things.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ impl Store {
         let readers = Readers::new(file.clone(), config.readers.max(1));
         let files = BulkFiles::new(bulk.clone(), config.durability);
         let queue = config.queue.max(1);
-        let writer = Writer::start(db, file, files, lock, queue)?;
+        let writer = Writer::start(db, file, files, lock, config.durability, queue)?;
         let inner = Inner {
             data_dir: config.data_dir,
             writer,
@@ -288,7 +290,7 @@ impl Store {
 
     async fn write<T>(
         &self,
-        request: impl FnOnce(writer::Reply<T>) -> Request,
+        request: impl FnOnce(request::Reply<T>) -> Request,
     ) -> Result<T, StoreError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.inner.writer.send(request(reply)).await?;

@@ -6,7 +6,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -23,27 +23,13 @@ pub(crate) fn is_pid_one() -> bool {
     rustix::process::getpid().is_init()
 }
 
-/// Protects the agent from the processes that it watches.
-pub(crate) fn protect() {
-    // The kernel may have the same user id: it must not look into this process, nor trace it.
-    if is_pid_one() {
-        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    }
-}
-
 impl Signals {
-    /// Takes over SIGCHLD and SIGTERM. To be called in the only thread.
+    /// Takes over SIGCHLD and SIGTERM. To be called in the only thread, since any other would go on to receive them.
     pub(crate) fn take_over() -> io::Result<Self> {
-        // SAFETY: a zeroed set is initialised by `sigemptyset` before it is used; all calls get valid pointers to it, and no old mask
-        // is asked for.
-        let fd = unsafe {
-            let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGCHLD);
-            libc::sigaddset(&raw mut set, libc::SIGTERM);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        };
+        let set = block();
+        // SAFETY: the pointer to the set is valid.
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -77,6 +63,20 @@ impl Signals {
         }
         guard.clear_ready();
         terminate
+    }
+}
+
+/// Blocks the signals that are taken over, in this thread and those it will start.
+pub(crate) fn block() -> libc::sigset_t {
+    // SAFETY: a zeroed set is initialised by `sigemptyset` before it is used; all calls get valid pointers to it, and no old mask
+    // is asked for.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        set
     }
 }
 

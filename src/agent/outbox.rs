@@ -176,13 +176,21 @@ impl Outbox {
             *segment.ends.last_mut().expect("an open frame has an end") = segment.used as u32;
             let start = segment.start(segment.ends.len() - 1);
             let payload = segment.used - start - FRAME_HEAD;
-            segment.data[start..start + FRAME_HEAD]
-                .copy_from_slice(&codec::head(room.kind as u8, 0, self.last, payload));
+            segment.data[start..start + FRAME_HEAD].copy_from_slice(&codec::head(
+                room.kind as u8,
+                0,
+                self.last,
+                payload,
+            ));
         } else {
             self.last += 1;
             let start = segment.used;
-            segment.data[start..start + FRAME_HEAD]
-                .copy_from_slice(&codec::head(room.kind as u8, 0, self.last, length));
+            segment.data[start..start + FRAME_HEAD].copy_from_slice(&codec::head(
+                room.kind as u8,
+                0,
+                self.last,
+                length,
+            ));
             segment.used += FRAME_HEAD + length;
             segment.ends.push(segment.used as u32);
             self.bytes += FRAME_HEAD + length;
@@ -395,7 +403,10 @@ mod tests {
         } else {
             0
         };
-        let mut sent: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut sent: Vec<u8> = slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
         sent.truncate(most);
         outbox.advance(cursor, sent.len());
         sent
@@ -426,7 +437,10 @@ mod tests {
         let wire = send(&mut outbox, &mut cursor, None, usize::MAX);
         print(&mut outbox, Kind::Stderr, b"d");
         let wire = [wire, send(&mut outbox, &mut cursor, None, usize::MAX)].concat();
-        let texts: Vec<_> = frames(&wire).into_iter().map(|frame| (frame.number, frame.payload)).collect();
+        let texts: Vec<_> = frames(&wire)
+            .into_iter()
+            .map(|frame| (frame.number, frame.payload))
+            .collect();
         assert_eq!(texts, [(1, "ab".into()), (2, "c".into()), (3, "d".into())]);
     }
 

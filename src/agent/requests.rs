@@ -178,8 +178,7 @@ fn has_reply(json: &[u8]) -> Result<bool, RequestError> {
     struct Operation {
         op: String,
     }
-    let request: Operation =
-        serde_json::from_slice(json).map_err(|_| RequestError::Malformed)?;
+    let request: Operation = serde_json::from_slice(json).map_err(|_| RequestError::Malformed)?;
     Ok(request.op != "input_reply")
 }
 

@@ -202,16 +202,26 @@ impl Supervisor {
 
     /// When to go on even if nothing happens.
     fn deadline(&self) -> Option<Instant> {
-        let orphaned = self.control.is_none().then(|| self.orphaned_at());
+        let orphaned = self.orphaned_at();
         let ending = self.ending.map(|(_, until)| until);
-        [self.watch.next(), orphaned, ending, self.kill_again, self.trim]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.watch.next(),
+            orphaned,
+            ending,
+            self.kill_again,
+            self.trim,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    fn orphaned_at(&self) -> Instant {
-        self.orphan_since + Duration::from_millis(self.config.orphan_ms)
+    /// When the sandbox ends because no server has come back; never while there is one.
+    fn orphaned_at(&self) -> Option<Instant> {
+        let limit = Duration::from_millis(self.config.orphan_ms);
+        self.orphan_since
+            .checked_add(limit)
+            .filter(|_| self.control.is_none())
     }
 
     /// Frames what the kernel has put out, and buries it once it is dead and everything is out.
@@ -222,8 +232,7 @@ impl Supervisor {
         };
         let (pid, silent) = (kernel.pid, kernel.is_silent());
         let was_executing = kernel.requests.executing().is_some();
-        let (capture, requests, meter) =
-            (&mut kernel.capture, &mut kernel.requests, &self.meter);
+        let (capture, requests, meter) = (&mut kernel.capture, &mut kernel.requests, &self.meter);
         requests.flush();
         let mut on_reply = |reply: &[u8]| requests.answered(reply, pid, meter);
         let result = if silent {
@@ -277,7 +286,10 @@ impl Supervisor {
         let now = Instant::now();
         if self.kill_again.is_some_and(|at| at <= now) {
             self.kill_again = None;
-            if let Some(kernel) = &mut self.kernel {
+            if let Some(kernel) = &mut self.kernel
+                // Before its process is known, there is nobody to wait for.
+                && self.starting.is_none()
+            {
                 kernel.end_again();
                 self.kill_again = kernel.is_lingering().then(|| now + KILL_AGAIN);
                 self.more = true;
@@ -333,7 +345,9 @@ impl Supervisor {
             let gone = self.kernel.is_none() && self.starting.is_none();
             return (until <= now || (gone && said)).then_some(reason);
         }
-        (self.control.is_none() && self.orphaned_at() <= now).then_some(ExitReason::Orphaned)
+        self.orphaned_at()
+            .is_some_and(|at| at <= now)
+            .then_some(ExitReason::Orphaned)
     }
 
     /// Waits for children that have ended.
@@ -428,7 +442,7 @@ impl Supervisor {
     /// Goes on after a start.
     fn started(&mut self, result: Result<Pid, StartError>) {
         let (Some(starting), Some(kernel)) = (self.starting.take(), &mut self.kernel) else {
-            return;
+            unreachable!("a kernel is kept as long as it is being started");
         };
         match result {
             Ok(pid) => {

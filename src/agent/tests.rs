@@ -5,6 +5,7 @@ mod client;
 mod fake_kernel;
 mod kernel;
 mod limits;
+mod pid_one;
 mod python;
 mod server;
 

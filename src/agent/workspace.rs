@@ -68,10 +68,7 @@ impl FileError {
                 FileErrorCode::WrongKind,
                 format!("`{path}` leads through something that is no directory"),
             ),
-            Errno::ISDIR => (
-                FileErrorCode::WrongKind,
-                format!("`{path}` is a directory"),
-            ),
+            Errno::ISDIR => (FileErrorCode::WrongKind, format!("`{path}` is a directory")),
             Errno::NOSPC | Errno::DQUOT => (
                 FileErrorCode::DiskFull,
                 "the disk is full: delete something and try again".to_owned(),
@@ -96,7 +93,9 @@ impl Workspace {
     pub(crate) fn open(path: &Path, limit: u64, jail: &Value) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(path, directory_flags(), Mode::empty())?;
         let id = |name: &str| u32::try_from(jail[name].as_u64()?).ok();
-        let owner = id("uid").zip(id("gid")).map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let owner = id("uid")
+            .zip(id("gid"))
+            .map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
         let ours = (rustix::process::geteuid(), rustix::process::getegid());
         Ok(Self {
             root,
@@ -141,7 +140,9 @@ impl Workspace {
         }
         Err(FileError::new(
             FileErrorCode::QuotaExceeded,
-            format!("the workspace holds {used} of {limit} bytes, there is no room for {bytes} more: delete something and try again"),
+            format!(
+                "the workspace holds {used} of {limit} bytes, there is no room for {bytes} more: delete something and try again"
+            ),
         ))
     }
 
@@ -201,7 +202,8 @@ impl Workspace {
             } else {
                 names.join("/")
             };
-            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let how =
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             // With O_NOFOLLOW a link at the end would be ENOTDIR instead of ELOOP.
             let flags = directory_flags() - OFlags::NOFOLLOW;
             match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), how) {

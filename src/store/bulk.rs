@@ -19,7 +19,7 @@ use super::{Durability, SessionKey, StoreError};
 pub(super) const LARGE_BYTES: usize = 8 << 10;
 
 /// The most files that are kept open.
-const OPEN_FILES: usize = 64;
+const OPEN_FILES: usize = 128;
 
 /// Where a session's bulk file is.
 #[derive(Clone, Debug)]
@@ -144,7 +144,7 @@ impl BulkFiles {
 
     fn get(&mut self, session: SessionKey) -> io::Result<&File> {
         if self.open.len() >= OPEN_FILES && !self.open.contains_key(&session) {
-            // All of them: it takes microseconds to open one again, and a hundred sessions that flood have other worries.
+            // All of them: it takes microseconds to open one again, and so many sessions that flood have other worries.
             self.open.clear();
         }
         match self.open.entry(session) {

@@ -5,6 +5,8 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
@@ -21,7 +23,7 @@ thread_local! {
 /// From this length on the log is moved: 8 MiB.
 const SOFT_PAGES: i32 = (8 << 20) / schema::PAGE_BYTES as i32;
 
-/// From this length on the writer does it itself: 64 MiB.
+/// From this length on the writer's thread does it itself: 64 MiB.
 const HARD_PAGES: i32 = 8 * SOFT_PAGES;
 
 /// Decides when to move the log, and has it done.
@@ -29,50 +31,67 @@ const HARD_PAGES: i32 = 8 * SOFT_PAGES;
 pub(super) struct Checkpoints {
     wake: SyncSender<()>,
     thread: JoinHandle<()>,
-    /// From which length on the writer does it itself; more than usual after that has failed.
+    /// Whether the log may be all moved, so that the next commit begins it anew, which waits for the disk.
+    is_moved: Arc<AtomicBool>,
+    /// The log's length after the last commit.
+    pages: i32,
+    /// From which length on the writer's thread does it itself; more than usual after that has failed.
     hard_pages: i32,
 }
 
 impl Checkpoints {
-    pub(super) fn start(file: &Path) -> Result<Self, StoreError> {
+    pub(super) fn start(writer: &Connection, file: &Path) -> Result<Self, StoreError> {
+        writer.wal_hook(Some(|_wal, pages| {
+            PAGES.set(pages);
+            Ok(())
+        }));
         let failed = |error| StoreError::from_sql("open", file, error);
         let db = schema::open_for_checkpoints(file).map_err(failed)?;
         // One that waits is as good as many.
         let (wake, woken) = mpsc::sync_channel(1);
+        let is_moved = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&is_moved);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || {
                 while let Ok(()) = woken.recv() {
                     report(checkpoint(&db, "PASSIVE"));
+                    theirs.store(true, Ordering::Relaxed);
                 }
             })
             .map_err(|source| StoreError::Thread { source })?;
         Ok(Self {
             wake,
             thread,
+            is_moved,
+            pages: 0,
             hard_pages: HARD_PAGES,
         })
     }
 
-    /// Has SQLite say how long the log is. To be called on the writer's thread.
-    pub(super) fn watch(db: &Connection) {
-        db.wal_hook(Some(|_wal, pages| {
-            PAGES.set(pages);
-            Ok(())
-        }));
-    }
-
-    /// Has the log moved when it has become long.
-    pub(super) fn after_commit(&mut self, db: &Connection) {
-        let pages = PAGES.get();
-        if pages < SOFT_PAGES {
+    /// Has the log moved when it has become long. To be called on the thread that committed.
+    pub(super) fn after_commit(&mut self) {
+        self.pages = PAGES.get();
+        if self.pages < SOFT_PAGES {
             self.hard_pages = HARD_PAGES;
-        } else if pages < self.hard_pages {
+        } else {
             // Full: it will see these pages too, or be woken by the next commit.
             let _ = self.wake.try_send(());
-        } else {
+        }
+    }
+
+    /// Whether the next commit, or what comes after it, may wait for the disk, so that it is for the writer's own thread.
+    pub(super) fn is_wait_due(&self) -> bool {
+        self.pages >= self.hard_pages || self.is_moved.load(Ordering::Relaxed)
+    }
+
+    /// The same after a commit of the writer's own thread, which may wait: it moves the log itself when that has become far too long.
+    pub(super) fn after_commit_of_writer(&mut self, db: &Connection) {
+        self.is_moved.store(false, Ordering::Relaxed);
+        self.after_commit();
+        if self.pages >= self.hard_pages {
             // Readers are short, so this waits for them. If it fails, not again at the very next commit.
-            self.hard_pages = pages.saturating_add(HARD_PAGES / 4);
+            self.hard_pages = self.pages.saturating_add(HARD_PAGES / 4);
             report(checkpoint(db, "RESTART"));
         }
     }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::bulk::{BulkDir, BulkFiles, LARGE_BYTES};
 use super::cells::{self, CellChange};
 use super::crash::{self, Step};
+use super::request::Refused;
 use super::sessions::{SessionState, unsigned};
-use super::writer::Refused;
 use super::{SessionKey, StoreError};
 use crate::model::event::{Seq, UnixMillis};
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::writer::Refused;
+use super::request::Refused;
 use super::{StoreError, schema};
 
 /// Connections that read, opened when they are first needed. Who finds all of them busy waits.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::writer::Refused;
+use super::request::Refused;
 use super::{SessionKey, StoreError};
 use crate::model::event::{Seq, UnixMillis};
 use crate::model::id::{SandboxId, SessionId};

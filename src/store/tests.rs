@@ -98,7 +98,18 @@ const LARGE: usize = bulk::LARGE_BYTES;
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_stop() {
-    let fixture = fixture();
+    for durability in [Durability::Process, Durability::Power] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Config {
+            durability,
+            ..Config::new(dir.path())
+        });
+        let store = store.unwrap();
+        written_is_there_after_a_stop(Fixture { dir, store }).await;
+    }
+}
+
+async fn written_is_there_after_a_stop(fixture: Fixture) {
     let key = create(&fixture.store, "a").await;
     let sizes = [1, LARGE - 1, LARGE, 1 << 20, 100];
     let cell = CellId::new();

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::bulk::BulkFiles;
 use super::crash;
 use super::events::seq_of;
+use super::request::{Refused, Request};
 use super::sessions::{SessionRow, unsigned};
-use super::writer::{Refused, Request};
 use super::{SessionKey, Store, StoreError, sessions};
 use crate::model::event::{Seq, UnixMillis};
 

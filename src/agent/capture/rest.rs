@@ -55,8 +55,7 @@ enum State {
 impl Rest {
     /// Makes it, and the kernel's end of the doorbell.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
-        let doorbell =
-            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let doorbell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let timer = rustix::time::timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
@@ -96,7 +95,11 @@ impl Rest {
             State::Napping => self.state = State::Awake,
             State::Dozing | State::Asleep => {
                 let quick = self.announced.elapsed() < QUICK;
-                self.quick = if quick { self.quick.saturating_add(1) } else { 0 };
+                self.quick = if quick {
+                    self.quick.saturating_add(1)
+                } else {
+                    0
+                };
                 self.state = State::Awake;
             }
         }

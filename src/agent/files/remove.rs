@@ -42,7 +42,10 @@ pub(super) fn delete(workspace: &Workspace, path: &str) -> Result<FileAnswer, Fi
         if began.elapsed() > LIMIT {
             return Err(FileError::new(
                 FileErrorCode::Io,
-                format!("`{path}` was not deleted within {} s: something goes on writing there", LIMIT.as_secs()),
+                format!(
+                    "`{path}` was not deleted within {} s: something goes on writing there",
+                    LIMIT.as_secs()
+                ),
             ));
         }
         let Some(entry) = level.reader.read() else {

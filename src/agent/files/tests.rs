@@ -135,7 +135,9 @@ impl Peer {
     fn receive(&mut self) -> Frame {
         use std::io::Read;
         use tokio_util::codec::Decoder;
-        self.stream().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        self.stream()
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         loop {
             if let Some(frame) = FrameCodec.decode(&mut self.received).unwrap() {
                 return frame;
@@ -211,16 +213,38 @@ fn no_path_leads_out_of_the_workspace() {
     let long = "n".repeat(256);
     let deep = "d/".repeat(200) + "d";
     for path in [
-        "..", ".", "../secret", "/etc/passwd", "/", "sub/../../secret", "sub/..", "sub//x", "sub/", "./sub", "sub/./x",
-        "a\0b", &long, &deep, ".evercell-upload-1", "sub/.evercell-upload-x/y",
+        "..",
+        ".",
+        "../secret",
+        "/etc/passwd",
+        "/",
+        "sub/../../secret",
+        "sub/..",
+        "sub//x",
+        "sub/",
+        "./sub",
+        "sub/./x",
+        "a\0b",
+        &long,
+        &deep,
+        ".evercell-upload-1",
+        "sub/.evercell-upload-x/y",
     ] {
         for request in ALL {
             let request = request(path);
-            assert_eq!(files.refused(&request), FileErrorCode::BadPath, "{request:?}");
+            assert_eq!(
+                files.refused(&request),
+                FileErrorCode::BadPath,
+                "{request:?}"
+            );
         }
     }
     for request in [read(""), write(""), delete("")] {
-        assert_eq!(files.refused(&request), FileErrorCode::BadPath, "{request:?}");
+        assert_eq!(
+            files.refused(&request),
+            FileErrorCode::BadPath,
+            "{request:?}"
+        );
     }
     assert_eq!(files.everything(), ["sub"]);
 }
@@ -241,11 +265,25 @@ fn no_link_is_followed() {
         for path in ["out/secret", "magic/etc", "inside/x"] {
             for request in ALL {
                 let request = request(path);
-                assert_eq!(files.refused(&request), FileErrorCode::BadPath, "{request:?} {resolves}");
+                assert_eq!(
+                    files.refused(&request),
+                    FileErrorCode::BadPath,
+                    "{request:?} {resolves}"
+                );
             }
         }
-        for request in [list("out"), read("file"), write("file"), make("out"), read("out")] {
-            assert_eq!(files.refused(&request), FileErrorCode::BadPath, "{request:?} {resolves}");
+        for request in [
+            list("out"),
+            read("file"),
+            write("file"),
+            make("out"),
+            read("out"),
+        ] {
+            assert_eq!(
+                files.refused(&request),
+                FileErrorCode::BadPath,
+                "{request:?} {resolves}"
+            );
         }
         // The link itself can be seen and deleted.
         match files.ask(&stat("file")) {
@@ -267,11 +305,23 @@ fn what_is_no_file_is_neither_read_nor_waited_for() {
     let _socket = std::os::unix::net::UnixListener::bind(files.path("socket")).unwrap();
     fs::create_dir(files.path("directory")).unwrap();
     for path in ["pipe", "socket", "directory"] {
-        assert_eq!(files.refused(&read(path)), FileErrorCode::WrongKind, "{path}");
-        assert_eq!(files.refused(&write(path)), FileErrorCode::WrongKind, "{path}");
+        assert_eq!(
+            files.refused(&read(path)),
+            FileErrorCode::WrongKind,
+            "{path}"
+        );
+        assert_eq!(
+            files.refused(&write(path)),
+            FileErrorCode::WrongKind,
+            "{path}"
+        );
     }
     for request in [list("pipe"), write("pipe/x"), make("pipe"), make("pipe/x")] {
-        assert_eq!(files.refused(&request), FileErrorCode::WrongKind, "{request:?}");
+        assert_eq!(
+            files.refused(&request),
+            FileErrorCode::WrongKind,
+            "{request:?}"
+        );
     }
     assert_eq!(files.everything(), ["directory", "pipe", "socket"]);
 }
@@ -357,7 +407,10 @@ fn the_quota_refuses_at_once_or_on_the_way() {
     }
     peer.hang_up();
     assert!(files.everything().is_empty());
-    assert!(matches!(files.write("fits", &[0; 900_000]), FileAnswer::Entry { .. }));
+    assert!(matches!(
+        files.write("fits", &[0; 900_000]),
+        FileAnswer::Entry { .. }
+    ));
     assert_eq!(files.workspace.used(), 900_000);
 }
 
@@ -373,7 +426,9 @@ fn a_directory_is_listed_page_by_page() {
     fs::write(files.path("").join(Path::new(odd)), "").unwrap();
     let mut seen = Vec::new();
     loop {
-        let after = seen.last().map(|path: &String| path["d/".len()..].to_owned());
+        let after = seen
+            .last()
+            .map(|path: &String| path["d/".len()..].to_owned());
         let (names, more) = files.names("d", after.as_deref(), 700);
         seen.extend(names);
         if !more {

@@ -121,7 +121,8 @@ impl<'a> Upload<'a> {
         path: &'a str,
         place: Resolved<'a>,
     ) -> Result<Self, FileError> {
-        if let Ok(stat) = rustix::fs::statat(&place.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
+        if let Ok(stat) =
+            rustix::fs::statat(&place.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
             && FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
         {
             let error = match FileType::from_raw_mode(stat.st_mode) {
@@ -130,11 +131,8 @@ impl<'a> Upload<'a> {
             };
             return Err(error);
         }
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Not to be guessed, so that nothing can be planted there.
         let temporary = format!("{UPLOAD}{}", uuid::Uuid::new_v4().simple());
         let file = rustix::fs::openat(&place.directory, &*temporary, flags, MODE)
@@ -155,14 +153,21 @@ impl<'a> Upload<'a> {
     fn write(&mut self, data: &[u8]) -> Result<(), FileError> {
         self.workspace.take_room(data.len() as u64)?;
         self.written += data.len() as u64;
-        self.file.write_all(data).map_err(|error| self.failed(&error))
+        self.file
+            .write_all(data)
+            .map_err(|error| self.failed(&error))
     }
 
     fn finish(mut self, length: Option<u64>) -> Result<FileAnswer, FileError> {
         if length.is_some_and(|length| length != self.written) {
             return Err(FileError::new(
                 FileErrorCode::Io,
-                format!("`{}`: {} bytes came where {} were announced", self.path, self.written, length.unwrap_or(0)),
+                format!(
+                    "`{}`: {} bytes came where {} were announced",
+                    self.path,
+                    self.written,
+                    length.unwrap_or(0)
+                ),
             ));
         }
         let failed = |error: Errno| FileError::system(self.path, error);
@@ -188,7 +193,8 @@ impl<'a> Upload<'a> {
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            let _ = rustix::fs::unlinkat(&self.place.directory, temporary.as_str(), AtFlags::empty());
+            let _ =
+                rustix::fs::unlinkat(&self.place.directory, temporary.as_str(), AtFlags::empty());
             self.workspace.give_room(self.written);
         }
     }

@@ -105,7 +105,9 @@ impl Wire {
         let _ = self.stream.set_read_timeout(Some(DISCARD));
         let began = Instant::now();
         while began.elapsed() < DISCARD
-            && self.read().is_ok_and(|frame| frame.kind == Kind::Data as u8)
+            && self
+                .read()
+                .is_ok_and(|frame| frame.kind == Kind::Data as u8)
         {}
     }
 }

@@ -15,7 +15,7 @@ use crate::protocol::codec::{FLAG_MORE, Frame, FrameCodec};
 use crate::protocol::files::FileAnswer;
 
 /// A wait that comes to its end only in a test that fails.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) struct Client {
     stream: UnixStream,
@@ -27,7 +27,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn greet(stream: UnixStream, purpose: Purpose, resume_after: u64) -> (Self, AgentHello) {
+    pub(super) fn greet(
+        stream: UnixStream,
+        purpose: Purpose,
+        resume_after: u64,
+    ) -> (Self, AgentHello) {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
         let mut client = Self {
@@ -65,7 +69,11 @@ impl Client {
     }
 
     pub(super) fn execute(&mut self, id: u64) {
-        self.send_json(Kind::Execute, id, &serde_json::json!({ "id": id, "op": "execute" }));
+        self.send_json(
+            Kind::Execute,
+            id,
+            &serde_json::json!({ "id": id, "op": "execute" }),
+        );
     }
 
     pub(super) fn ack(&mut self, number: u64) {
@@ -77,7 +85,11 @@ impl Client {
         loop {
             if let Some(frame) = FrameCodec.decode(&mut self.received).unwrap() {
                 if frame.kind < 64 {
-                    assert_eq!(frame.number, self.last + 1, "no frame is missing or comes twice");
+                    assert_eq!(
+                        frame.number,
+                        self.last + 1,
+                        "no frame is missing or comes twice"
+                    );
                     self.last = frame.number;
                 }
                 return Some(frame);
@@ -159,16 +171,35 @@ impl Client {
                 other => panic!("{other:?} is not kept"),
             };
             match lines.last_mut() {
-                Some((last, text)) if joins && *last == name => text.extend_from_slice(&frame.payload),
+                Some((last, text)) if joins && *last == name => {
+                    text.extend_from_slice(&frame.payload)
+                }
                 _ => lines.push((name, frame.payload.to_vec())),
             }
             if kind == until && !more {
                 break;
             }
+            let so_far = || {
+                String::from_utf8_lossy(
+                    &lines
+                        .iter()
+                        .flat_map(|line| line.1.clone())
+                        .collect::<Vec<_>>(),
+                )
+                .into_owned()
+            };
+            assert!(
+                kind != Kind::KernelExited,
+                "the kernel has ended: {}",
+                so_far()
+            );
         }
         let shown = |(name, content): (&str, Vec<u8>)| match name {
             "usage" | "exited" | "disk full" => format!("{name}\n"),
-            _ => format!("{name} {}\n", String::from_utf8_lossy(&content).escape_debug()),
+            _ => format!(
+                "{name} {}\n",
+                String::from_utf8_lossy(&content).escape_debug()
+            ),
         };
         lines.into_iter().map(shown).collect()
     }

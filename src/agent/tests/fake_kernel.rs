@@ -88,7 +88,8 @@ impl Writer {
     pub(crate) fn put_within(&self, kind: u8, flags: u8, payload: &[u8], limit: Duration) -> bool {
         let size = 8 + payload.len();
         let head = self.word(64).load(Ordering::Relaxed);
-        let fits = || head + size as u64 <= self.word(128).load(Ordering::SeqCst) + self.capacity as u64;
+        let fits =
+            || head + size as u64 <= self.word(128).load(Ordering::SeqCst) + self.capacity as u64;
         let began = tokio::time::Instant::now();
         while !fits() {
             self.word(256).store(1, Ordering::SeqCst);
@@ -97,7 +98,10 @@ impl Writer {
             }
             self.ring();
             let mut poll = [PollFd::new(&self.space, PollFlags::IN)];
-            let wait = rustix::time::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let wait = rustix::time::Timespec {
+                tv_sec: 0,
+                tv_nsec: 20_000_000,
+            };
             if rustix::event::poll(&mut poll, Some(&wait)).unwrap() > 0 {
                 rustix::io::read(&self.space, &mut [0; 8]).unwrap();
             }
@@ -122,7 +126,10 @@ impl Writer {
     }
 
     pub(crate) fn put(&self, kind: u8, flags: u8, payload: &[u8]) {
-        assert!(self.put_within(kind, flags, payload, Duration::from_secs(20)), "the agent reads");
+        assert!(
+            self.put_within(kind, flags, payload, Duration::from_secs(20)),
+            "the agent reads"
+        );
     }
 }
 
@@ -210,7 +217,9 @@ impl FakeZygote {
 
     /// The next kernel that was asked for.
     pub(super) fn next(&self) -> FakeKernel {
-        self.kernels.recv_timeout(Duration::from_secs(20)).expect("a kernel was asked for")
+        self.kernels
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a kernel was asked for")
     }
 
     /// The next request is refused.
@@ -249,9 +258,13 @@ fn receive(connection: &OwnedFd) -> FakeKernel {
         _ => Vec::new(),
     });
     let names = request["fds"].as_array().unwrap().iter();
-    let mut fds: HashMap<&str, OwnedFd> = names.map(|name| name.as_str().unwrap()).zip(fds).collect();
+    let mut fds: HashMap<&str, OwnedFd> =
+        names.map(|name| name.as_str().unwrap()).zip(fds).collect();
     let mut take = |name: &str| fds.remove(name).unwrap_or_else(|| panic!("`{name}` came"));
-    #[expect(clippy::disallowed_methods, reason = "the kernel of a test has a process")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the kernel of a test has a process"
+    )]
     let process = Command::new("/bin/sh")
         .args(["-c", "trap '' INT; read code; exit $code"])
         .stdin(Stdio::piped())

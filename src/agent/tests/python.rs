@@ -28,7 +28,9 @@ fn the_real_kernel_prints_and_answers() {
         "pykernel".to_owned(),
         "kernel".to_owned(),
     ];
-    let source = KernelSource::Exec { argv: argv.to_vec() };
+    let source = KernelSource::Exec {
+        argv: argv.to_vec(),
+    };
     let jail = json!({
         "uid": null, "gid": null, "cwd": "/tmp", "home": "/tmp", "env": {}, "rlimits": {}, "oom_score_adj": null,
         "landlock": null, "seccomp": null,
@@ -51,9 +53,24 @@ fn the_real_kernel_prints_and_answers() {
     let transcript = client.transcript(Kind::Reply);
     let lines: Vec<&str> = transcript.lines().collect();
     assert_eq!(lines[0], "stdout printed\\nfrom a shell\\nagain\\n");
-    assert!(lines[1].starts_with("message ") && lines[1].contains("execute_result"), "{transcript}");
+    assert!(
+        lines[1].starts_with("message ") && lines[1].contains("execute_result"),
+        "{transcript}"
+    );
     assert_eq!(lines[2], "usage");
     assert!(lines[3].contains("\\\"ok\\\""), "{transcript}");
+    client.send_json(
+        Kind::Execute,
+        2,
+        &json!({
+            "id": 2, "op": "execute", "cell": "c2", "code": "print('busy', end='')\nwhile True: pass", "silent": false,
+            "store_history": true, "allow_stdin": false, "user_expressions": {},
+        }),
+    );
+    assert_eq!(client.kept().payload, "busy");
+    client.send(Kind::Interrupt, 0, b"");
+    let transcript = client.transcript(Kind::Reply);
+    assert!(transcript.contains("KeyboardInterrupt"), "{transcript}");
     client.send(Kind::KillKernel, 0, b"");
     assert_eq!(client.wait_exit().signal, Some(9));
 }

@@ -31,10 +31,12 @@ fn without_a_server_the_kernel_waits_and_nothing_is_lost() {
     drop(client);
     // Everything that fits is written, then the kernel waits.
     let mut written = 0;
-    while kernel
-        .writer
-        .put_within(STDOUT, 0, line(written).as_bytes(), Duration::from_millis(200))
-    {
+    while kernel.writer.put_within(
+        STDOUT,
+        0,
+        line(written).as_bytes(),
+        Duration::from_millis(200),
+    ) {
         written += 1;
         assert!(written < LINES, "the kernel is held up");
     }
@@ -122,7 +124,11 @@ fn a_new_connection_displaces_the_old_one() {
 fn a_peer_that_talks_nonsense_is_dropped_and_disturbs_nobody() {
     let agent = TestAgent::start();
     let (mut client, kernel) = agent.connect_with_kernel();
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x0c\0\0\0\x80\0\0\0\0\0\0\0\0\0\0\0", &[0xff; 64]] {
+    for nonsense in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x0c\0\0\0\x80\0\0\0\0\0\0\0\0\0\0\0",
+        &[0xff; 64],
+    ] {
         let mut stream = agent.stream();
         stream.write_all(nonsense).unwrap();
         let mut rest = Vec::new();
@@ -138,7 +144,10 @@ fn an_unknown_request_is_answered() {
     let agent = TestAgent::start();
     let (mut client, _) = agent.connect(0);
     client.send(Kind::End, 4, b"");
-    assert_eq!(client.wait_answer(4)["error"], "frame kind 71 is not a request");
+    assert_eq!(
+        client.wait_answer(4)["error"],
+        "frame kind 71 is not a request"
+    );
     client.send(Kind::Configure, 5, b"{}");
     assert!(client.wait_answer(5)["error"].is_string());
 }
@@ -163,7 +172,10 @@ fn shutdown_says_how_the_kernel_ended() {
     let (mut client, kernel) = agent.connect_with_kernel();
     kernel.print("last");
     client.send(Kind::Shutdown, 0, b"");
-    assert_eq!(client.transcript(Kind::KernelExited), "stdout last\nexited\n");
+    assert_eq!(
+        client.transcript(Kind::KernelExited),
+        "stdout last\nexited\n"
+    );
     assert!(client.receive().is_none());
     assert_eq!(agent.join(), ExitReason::Shutdown);
 }

@@ -26,7 +26,8 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 }
 
 fn groups() -> Vec<Check> {
-    let host = Host::prepare();
+    let host = Host::prepare(&format!("check-{}", std::process::id()));
+    host.tidy();
     let hint = groups_hint(&host);
     let check = |name, controller, follows: &str| {
         if host.has(controller) {

@@ -1,6 +1,6 @@
 //! Limits and usage of everything that runs in a sandbox but the agent, by control groups: version 2, version 1, or both mixed.
 //!
-//! Each sandbox has one group, `evercell/<id>` below our own group, in each hierarchy that has a controller we use and that we may write.
+//! Each sandbox has one group, `evercell-<server>/<id>` below our own group, in each hierarchy that has a controller we use and that we may write.
 //! The agent is not in it, so that running out of memory takes a kernel and not the agent.
 
 mod v1;
@@ -17,9 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
-
-/// The group below our own that holds all sandboxes.
-const OURS: &str = "evercell";
 
 /// A controller that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,11 +49,11 @@ pub(in crate::sandbox) struct Hierarchy {
     pub(in crate::sandbox) version: Version,
     /// What it controls. Version 2 without any still kills groups.
     pub(in crate::sandbox) controllers: Vec<Controller>,
-    /// On the host: our own group below the mount. In a sandbox's record: that sandbox's group.
+    /// On the host: the group that holds all sandboxes. In a sandbox's record: that sandbox's group.
     pub(in crate::sandbox) path: PathBuf,
 }
 
-/// The hierarchies that this host lets us use, with our own group in each.
+/// The hierarchies that this host lets us use, with the group for all sandboxes in each.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sandbox) struct Host {
     /// Those that can be used.
@@ -66,15 +63,17 @@ pub(in crate::sandbox) struct Host {
 }
 
 impl Host {
-    /// Finds out which groups we may make, by making `evercell` in each hierarchy.
-    pub(in crate::sandbox) fn prepare() -> Self {
+    /// Finds out which groups we may make, by making one for all sandboxes in each hierarchy.
+    ///
+    /// `who` tells servers apart that are in the same group of the host, and stays the same when a server is started again.
+    pub(in crate::sandbox) fn prepare(who: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mut host = Self::default();
         for hierarchy in find(&mounts, &own) {
             let prepared = match hierarchy.version {
-                Version::V1 => v1::prepare(hierarchy.clone()),
-                Version::V2 => v2::prepare(hierarchy.clone()),
+                Version::V1 => v1::prepare(hierarchy.clone(), who),
+                Version::V2 => v2::prepare(hierarchy.clone(), who),
             };
             match prepared {
                 Ok(hierarchy) => host.usable.push(hierarchy),
@@ -104,10 +103,10 @@ impl Host {
     }
 
     /// Takes away what [`Self::prepare`] has made, unless there are sandboxes in it.
-    pub(super) fn tidy(&self) {
+    pub(in crate::sandbox) fn tidy(&self) {
         for hierarchy in &self.usable {
             // Busy: sandboxes live on, and whoever takes them over goes on using it.
-            let _ = fs::remove_dir(hierarchy.path.join(OURS));
+            let _ = fs::remove_dir(&hierarchy.path);
         }
     }
 
@@ -117,7 +116,7 @@ impl Host {
             self.usable
                 .iter()
                 .map(|hierarchy| Hierarchy {
-                    path: hierarchy.path.join(OURS).join(id.to_string()),
+                    path: hierarchy.path.join(id.to_string()),
                     ..hierarchy.clone()
                 })
                 .collect(),
@@ -253,9 +252,9 @@ const PERIOD_US: u64 = 100_000;
 /// How long to wait between two attempts to remove a group.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
-/// Makes our directory in a hierarchy, and tries whether we may make groups in it: it may be there already and be another user's.
-fn make_ours(base: &Path) -> io::Result<PathBuf> {
-    let ours = base.join(OURS);
+/// Makes the group for all sandboxes, and tries whether we may make groups in it: it may be there already and be another user's.
+fn make_ours(base: &Path, who: &str) -> io::Result<PathBuf> {
+    let ours = base.join(format!("evercell-{who}"));
     make(&ours)?;
     let attempt = ours.join(format!("attempt-{}", std::process::id()));
     make(&attempt)?;

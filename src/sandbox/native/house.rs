@@ -24,7 +24,7 @@ use super::ids::{self, Range};
 use super::init::listen;
 use super::rootfs::{self, LIBRARY, Layout, PYTHON_ENV, Root, Sources};
 use super::step::{Status, Step, StepError};
-use super::sys::{self, Fork};
+use super::sys::{self, Fork, Inherited};
 use super::zygote::{HOUSE_FILTER, SOCKET, SPEC};
 
 /// How the house is made; lies in the zygote's directory as [`SPEC`].
@@ -68,6 +68,7 @@ impl House {
 /// Descriptor 0 is the lifeline, a socket that ends with the server. With `join`, descriptor 1 is the user namespace of a house whose zygote
 /// has died and in which there are sandboxes; without, a new house is made.
 pub fn zygote_init(directory: &Path, join: bool) -> Result<Infallible, StepError> {
+    sys::forget_inherited(Inherited::CloseLater).step("close inherited files")?;
     let lifeline = ids::keep_private(rustix::stdio::stdin()).step("keep the lifeline")?;
     become_zygote(directory, join, &lifeline).inspect_err(|error| {
         if let Ok(mut line) = serde_json::to_vec(&Status::from(error)) {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::thread::CapabilitySet;
@@ -20,7 +21,7 @@ use super::jail::{self, Memory, USER};
 use super::record::{AGENT_SOCKET, PID, Process, Record};
 use super::rootfs::{self, Root, Sources};
 use super::step::{Status, Step, StepError};
-use super::sys::{self, Fork};
+use super::sys::{self, Fork, Inherited};
 use super::zygote::FILTER;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
@@ -77,6 +78,7 @@ pub struct Unbounded {
 ///
 /// Descriptor 0 is the user namespace of the house; the outcome is written to descriptor 1.
 pub fn init(directory: &Path) -> Result<Option<Inside>, StepError> {
+    sys::forget_inherited(Inherited::Close).step("close inherited files")?;
     let status = ids::keep_private(rustix::stdio::stdout()).step("keep the status pipe")?;
     make(directory, &status).inspect_err(|error| {
         // The server may be gone; then nobody reads it.
@@ -87,6 +89,7 @@ pub fn init(directory: &Path) -> Result<Option<Inside>, StepError> {
 fn make(directory: &Path, status: &OwnedFd) -> Result<Option<Inside>, StepError> {
     // A session of its own: a Ctrl-C in the server's terminal is not for us.
     rustix::process::setsid().step("start a session")?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let outside = Outside::gather(directory)?;
     let house = ids::keep_private(rustix::stdio::stdin()).step("keep the house")?;
 
@@ -215,7 +218,19 @@ impl Outside {
             // who can open the same files.
             None => take(&record)?,
         };
-        rootfs::enter(sources, Root::Sandbox(&record.limits))?;
+        let unbounded = Unbounded {
+            memory: !record.cgroups.has(Controller::Memory),
+            processes: !record.cgroups.has(Controller::Pids),
+        };
+        // What lies there is memory: counted by a cgroup, and by nobody else.
+        let shared_memory = record.limits.memory_bytes / if unbounded.memory { 8 } else { 2 };
+        rootfs::enter(
+            sources,
+            Root::Sandbox {
+                tmp: record.limits.disk_bytes,
+                shared_memory,
+            },
+        )?;
         rustix::system::sethostname(b"evercell").step("set the host name")?;
         sys::loopback_up().step("bring up the loopback interface")?;
         let namespaces = NAMESPACES
@@ -230,11 +245,13 @@ impl Outside {
             .collect::<Result<Vec<_>, StepError>>()?;
         // KILL: any process of the sandbox. DAC_OVERRIDE: serve and count files whose owner locked everybody out.
         ids::keep_only(CapabilitySet::KILL | CapabilitySet::DAC_OVERRIDE)?;
+        // The agent reads what hostile code writes; should it be taken over, it has no more ways out than that code.
+        let filter = base64::engine::general_purpose::STANDARD
+            .decode(&self.filter)
+            .map_err(io::Error::other)
+            .step("read the seccomp filter")?;
+        sys::install_filter(&filter).step("install the seccomp filter")?;
 
-        let unbounded = Unbounded {
-            memory: !record.cgroups.has(Controller::Memory),
-            processes: !record.cgroups.has(Controller::Pids),
-        };
         let memory = if unbounded.memory {
             Memory::Process {
                 beside: record.shared_data_bytes,

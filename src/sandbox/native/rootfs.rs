@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Step, StepError};
 use super::sys;
-use crate::model::limits::Limits;
 
 /// Where the Python environment is in a sandbox.
 pub(super) const PYTHON_ENV: &str = "/opt/evercell/python";
@@ -223,9 +222,14 @@ impl Sources {
 
 /// What a root is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Root<'a> {
-    /// A sandbox, with these limits.
-    Sandbox(&'a Limits),
+pub(super) enum Root {
+    /// A sandbox.
+    Sandbox {
+        /// The size of /tmp.
+        tmp: u64,
+        /// The size of /dev/shm.
+        shared_memory: u64,
+    },
     /// The zygote: nothing to write to but a little /tmp and /dev/shm.
     House,
 }
@@ -234,7 +238,7 @@ pub(super) enum Root<'a> {
 ///
 /// Everything created here belongs to the current user, who must be mapped in the user namespace that owns the mounts: to others the
 /// kernel answers EOVERFLOW.
-pub(super) fn enter(sources: Sources, kind: Root<'_>) -> Result<(), StepError> {
+pub(super) fn enter(sources: Sources, kind: Root) -> Result<(), StepError> {
     make_private()?;
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let root = filesystem(
@@ -264,8 +268,8 @@ pub(super) fn enter(sources: Sources, kind: Root<'_>) -> Result<(), StepError> {
     }
     tree.fill().step("fill the root file system")?;
 
-    if let Root::Sandbox(limits) = kind {
-        tree.mount_own(limits)?;
+    if let Root::Sandbox { tmp, shared_memory } = kind {
+        tree.mount_own(tmp, shared_memory)?;
     } else {
         let tmp = filesystem(
             "tmpfs",
@@ -470,7 +474,7 @@ impl Tree<'_> {
     }
 
     /// What a sandbox has for itself: /proc, /tmp, /dev/shm and terminals.
-    fn mount_own(&self, limits: &Limits) -> Result<(), StepError> {
+    fn mount_own(&self, tmp: u64, shared_memory: u64) -> Result<(), StepError> {
         let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let data = quiet | MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
@@ -480,8 +484,8 @@ impl Tree<'_> {
         let proc = processes().step("make /proc")?;
         self.put(&proc, "proc").step("mount /proc")?;
 
-        let size = limits.disk_bytes.to_string();
-        let inodes = (limits.disk_bytes / 4096).clamp(1024, 1 << 20).to_string();
+        let size = tmp.to_string();
+        let inodes = (tmp / 4096).clamp(1024, 1 << 20).to_string();
         let tmp = filesystem(
             "tmpfs",
             &[("size", &size), ("nr_inodes", &inodes), ("mode", "1777")],
@@ -492,7 +496,7 @@ impl Tree<'_> {
         rustix::fs::mkdirat(&tmp, "home", Mode::from_raw_mode(0o755))
             .step("make the home directory")?;
 
-        let size = (limits.memory_bytes / 2).to_string();
+        let size = shared_memory.to_string();
         let shm = filesystem(
             "tmpfs",
             &[("size", &size), ("nr_inodes", "8192"), ("mode", "1777")],

@@ -150,6 +150,30 @@ pub(super) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     }
 }
 
+/// What happens to descriptors that nobody meant to hand to this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inherited {
+    /// They are closed now.
+    Close,
+    /// They are closed by `execve`.
+    CloseLater,
+}
+
+/// Gets rid of all descriptors but 0, 1 and 2: whoever started the server may have left some open, on files of the host.
+pub(super) fn forget_inherited(how: Inherited) -> io::Result<()> {
+    let flags = match how {
+        Inherited::Close => 0,
+        Inherited::CloseLater => libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: the call takes numbers only. It is made at the very start, when this process has not opened anything by itself yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes a descriptor stay open over `execve`.
 pub(super) fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)

@@ -151,3 +151,29 @@ async fn reading_while_it_is_trimmed_never_shows_what_is_gone() {
     done.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(reader.await.unwrap() > 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_stays_bounded_while_it_is_read_and_written() {
+    let fixture = fixture();
+    let store = fixture.store.clone();
+    let key = create(&store, "a").await;
+    let reader = tokio::spawn({
+        let store = store.clone();
+        async move {
+            // Small reads without a pause: there is hardly a moment without a reader.
+            while let Ok(events) = store.read(key, 0, 10, 1 << 20).await {
+                assert!(events.len() <= 10);
+            }
+        }
+    });
+    let wal = fixture.dir.path().join("evercell.db-wal");
+    let sizes = [LARGE - 1; 128];
+    for first in (1..).step_by(sizes.len()).take(120) {
+        store.append(append(key, first, &sizes)).await.unwrap();
+        let bytes = wal.metadata().unwrap().len();
+        assert!(bytes < 96 << 20, "{} MiB", bytes >> 20);
+    }
+    store.close().await;
+    reader.await.unwrap();
+    assert!(!wal.exists() || wal.metadata().unwrap().len() == 0);
+}

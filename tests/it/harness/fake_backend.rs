@@ -346,6 +346,7 @@ impl Agent {
             out_of_memory,
             peak_memory_bytes: None,
             limit: None,
+            violation: None,
         };
         self.keep(
             Kind::KernelExited,

@@ -36,14 +36,22 @@ pub struct Answer {
 impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!(
+                "{error}: {} {}",
+                self.status,
+                String::from_utf8_lossy(&self.body)
+            )
+        })
     }
 
     /// The stable code of a refusal.
     #[track_caller]
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().expect("a refusal has a code").to_owned()
+        self.json()["error"]["code"]
+            .as_str()
+            .expect("a refusal has a code")
+            .to_owned()
     }
 
     /// A header's value.
@@ -99,11 +107,26 @@ impl Server {
         let mut child = program(path, arguments).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
-        let ready = timeout(2 * PATIENCE, lines.next_line()).await.expect("the server gets ready").unwrap();
+        let ready = timeout(2 * PATIENCE, lines.next_line())
+            .await
+            .expect("the server gets ready")
+            .unwrap();
         let ready = ready.expect("a server that can serve says so");
-        let url = ready.split_whitespace().find(|word| word.starts_with("http://")).expect("the ready line has the URL");
-        let address = url["http://".len()..].split(['/', '?']).next().unwrap().to_owned();
-        Self { child, address, directory: None, path: path.to_owned() }
+        let url = ready
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .expect("the ready line has the URL");
+        let address = url["http://".len()..]
+            .split(['/', '?'])
+            .next()
+            .unwrap()
+            .to_owned();
+        Self {
+            child,
+            address,
+            directory: None,
+            path: path.to_owned(),
+        }
     }
 
     /// Its data directory.
@@ -120,7 +143,10 @@ impl Server {
     pub async fn stop(&mut self) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        timeout(PATIENCE, self.child.wait()).await.expect("the server stops when asked to").unwrap()
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("the server stops when asked to")
+            .unwrap()
     }
 
     /// Kills it at once.
@@ -139,7 +165,9 @@ impl Server {
         // HTTP/1.0, so that the answer's end is the connection's.
         let address = &self.address;
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n{headers}\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
         let exchange = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(head.as_bytes()).await.unwrap();
@@ -149,11 +177,24 @@ impl Server {
             let _ = stream.read_to_end(&mut answer).await;
             answer
         };
-        let answer = timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer to {method} {path}"));
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");
+        let answer = timeout(PATIENCE, exchange)
+            .await
+            .unwrap_or_else(|_| panic!("no answer to {method} {path}"));
+        let end = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .expect("an answer has a head");
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-        Answer { status, head, body: answer[end + 4..].to_vec() }
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("an answer has a status");
+        Answer {
+            status,
+            head,
+            body: answer[end + 4..].to_vec(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -169,8 +210,10 @@ impl Server {
     }
 
     async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let headers = format!("authorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n");
-        self.raw(method, path, &headers, body.to_string().as_bytes()).await
+        let headers =
+            format!("authorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n");
+        self.raw(method, path, &headers, body.to_string().as_bytes())
+            .await
     }
 
     /// Opens a session.
@@ -186,8 +229,15 @@ impl Server {
 
     /// Runs code and waits for its result.
     pub async fn run(&self, id: &str, code: &str) -> Value {
-        let answer = self.post(&format!("/v1/sessions/{id}/run"), &json!({ "code": code })).await;
-        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let answer = self
+            .post(&format!("/v1/sessions/{id}/run"), &json!({ "code": code }))
+            .await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
         answer.json()
     }
 
@@ -195,7 +245,9 @@ impl Server {
     pub async fn prints(&self, id: &str, code: &str) -> String {
         let result = self.run(id, code).await;
         assert_eq!(result["status"], "ok", "{result:#}");
-        let text = result["text"]["stdout"]["preview"].as_str().unwrap_or_default();
+        let text = result["text"]["stdout"]["preview"]
+            .as_str()
+            .unwrap_or_default();
         format!("{}\n", text.trim_end())
     }
 

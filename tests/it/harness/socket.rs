@@ -27,9 +27,19 @@ impl Socket {
     pub async fn open(address: &str, id: &str, after: Seq) -> Self {
         let url = format!("ws://{address}/v1/sessions/{id}/ws?after={after}");
         let mut request = url.into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
-        let (stream, _) = timeout(PATIENCE, connect_async(request)).await.expect("the server answers").unwrap();
-        Self { stream, seen: Vec::new(), replies: Vec::new(), next_ref: 1 }
+        request
+            .headers_mut()
+            .insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        let (stream, _) = timeout(PATIENCE, connect_async(request))
+            .await
+            .expect("the server answers")
+            .unwrap();
+        Self {
+            stream,
+            seen: Vec::new(),
+            replies: Vec::new(),
+            next_ref: 1,
+        }
     }
 
     /// Sends a command and waits for its reply; events that come meanwhile are kept.
@@ -37,12 +47,22 @@ impl Socket {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
         command["ref"] = json!(reference);
-        self.stream.send(Message::text(command.to_string())).await.unwrap();
+        self.stream
+            .send(Message::text(command.to_string()))
+            .await
+            .unwrap();
         loop {
-            if let Some(at) = self.replies.iter().position(|reply| reply["ref"] == reference) {
+            if let Some(at) = self
+                .replies
+                .iter()
+                .position(|reply| reply["ref"] == reference)
+            {
                 return self.replies.remove(at);
             }
-            assert!(self.receive().await, "the server closed instead of replying to {command}");
+            assert!(
+                self.receive().await,
+                "the server closed instead of replying to {command}"
+            );
         }
     }
 
@@ -56,20 +76,37 @@ impl Socket {
     /// Submits a cell and waits for its end.
     pub async fn run(&mut self, code: &str) -> CellId {
         let cell = self.execute(code).await;
-        self.wait_until(|event| matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell)).await;
+        self.wait_until(
+            |event| matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell),
+        )
+        .await;
         cell
     }
 
-    /// Reads until such an event has come, from the first one that was not asked about.
+    /// Reads until such an event has come; it may have come before.
     pub async fn wait_until(&mut self, wanted: impl Fn(&Event) -> bool) {
         let mut looked = 0;
-        loop {
-            if self.seen[looked..].iter().any(|envelope| wanted(&envelope.event)) {
-                return;
+        let found = timeout(PATIENCE, async {
+            loop {
+                if self.seen[looked..]
+                    .iter()
+                    .any(|envelope| wanted(&envelope.event))
+                {
+                    return true;
+                }
+                looked = self.seen.len();
+                if !self.receive().await {
+                    return false;
+                }
             }
-            looked = self.seen.len();
-            assert!(self.receive().await, "the server closed before the event came:\n{}", self.transcript());
-        }
+        });
+        let found = found.await;
+        assert_eq!(
+            found,
+            Ok(true),
+            "the event did not come; so far:\n{}",
+            self.transcript()
+        );
     }
 
     /// Reads one message; false at the end.
@@ -109,7 +146,11 @@ impl Socket {
     /// What a cell wrote, both streams together.
     pub fn text_of(&self, cell: CellId) -> String {
         let text = |envelope: &Envelope| match &envelope.event {
-            Event::Stream { cell: Some(of), text, .. } if *of == cell => Some(text.clone()),
+            Event::Stream {
+                cell: Some(of),
+                text,
+                ..
+            } if *of == cell => Some(text.clone()),
             _ => None,
         };
         self.seen.iter().filter_map(text).collect()

@@ -29,10 +29,12 @@ pub fn transcript(events: &[Envelope]) -> String {
 fn without_ids(text: &str) -> String {
     let is_id = |word: &str| word.len() == 36 && word.parse::<CellId>().is_ok();
     text.split_inclusive(['`', '\n'])
-        .map(|word| match word.strip_suffix('`').filter(|word| is_id(word)) {
-            Some(_) => "ID`".to_owned(),
-            None => word.to_owned(),
-        })
+        .map(
+            |word| match word.strip_suffix('`').filter(|word| is_id(word)) {
+                Some(_) => "ID`".to_owned(),
+                None => word.to_owned(),
+            },
+        )
         .collect()
 }
 

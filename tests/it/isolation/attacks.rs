@@ -7,9 +7,27 @@ async fn all_fail(arena: &Arena, expressions: &[&str]) {
     let printed = arena.server.prints("attacker", &tries(expressions)).await;
     let outcomes: Vec<&str> = printed.lines().collect();
     assert_eq!(outcomes.len(), expressions.len(), "{printed}");
-    let failures = ["Error", "EPERM", "EACCES", "ENOSYS", "ENOENT", "EINVAL", "EAFNOSUPPORT", "ESRCH", "EROFS", "ENODEV", "ENOTDIR", "EBADF", "ENXIO", "EPROTONOSUPPORT"];
+    let failures = [
+        "Error",
+        "EPERM",
+        "EACCES",
+        "ENOSYS",
+        "ENOENT",
+        "EINVAL",
+        "EAFNOSUPPORT",
+        "ESRCH",
+        "EROFS",
+        "ENODEV",
+        "ENOTDIR",
+        "EBADF",
+        "ENXIO",
+        "EPROTONOSUPPORT",
+    ];
     for (expression, outcome) in expressions.iter().zip(outcomes) {
-        assert!(failures.iter().any(|failure| outcome.ends_with(failure)), "{expression} gave {outcome}");
+        assert!(
+            failures.iter().any(|failure| outcome.ends_with(failure)),
+            "{expression} gave {outcome}"
+        );
     }
 }
 
@@ -33,7 +51,11 @@ async fn a_kernel_cannot_read_host_files() {
         "os.listdir('/proc/1/fd')".to_owned(),
         "open('/proc/1/mem', 'rb').read(1)".to_owned(),
     ];
-    all_fail(&arena, &expressions.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    all_fail(
+        &arena,
+        &expressions.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await;
     // Whatever is on the way to Python itself is an empty shell.
     arena
         .attack(
@@ -99,7 +121,11 @@ async fn a_kernel_has_no_network() {
         "socket.socket(38, socket.SOCK_SEQPACKET)".to_owned(), // AF_ALG, the kernel's ciphers
         "socket.socket(socket.AF_UNIX).connect('\\0@/tmp/.X11-unix/X0')".to_owned(),
     ];
-    all_fail(&arena, &expressions.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    all_fail(
+        &arena,
+        &expressions.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await;
     // Within itself it may speak: libraries do.
     arena
         .attack("import socket\ns = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname()); print('own loopback')", "own loopback")
@@ -139,7 +165,10 @@ async fn system_calls_that_lead_out_are_refused() {
         ("setns", "308, 0, 0"),
         ("unshare user", "272, 0x10000000"),
         ("unshare net", "272, 0x40000000"),
-        ("clone into a new user namespace", "56, 0x10000011, 0, 0, 0, 0"),
+        (
+            "clone into a new user namespace",
+            "56, 0x10000011, 0, 0, 0, 0",
+        ),
         ("name_to_handle_at", "303, -100, b'/', 0, 0, 0"),
         ("open_by_handle_at", "304, -100, 0, 0"),
         ("settimeofday", "164, 0, 0"),
@@ -161,12 +190,24 @@ async fn system_calls_that_lead_out_are_refused() {
         ("setgroups", "116, 1, b'\\0\\0\\0\\0'"),
         ("capset", "126, 0, 0"),
     ];
-    let expressions: Vec<String> = calls.iter().map(|(_, call)| format!("call({call})")).collect();
-    let printed = arena.server.prints("attacker", &tries(&expressions.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    let expressions: Vec<String> = calls
+        .iter()
+        .map(|(_, call)| format!("call({call})"))
+        .collect();
+    let printed = arena
+        .server
+        .prints(
+            "attacker",
+            &tries(&expressions.iter().map(String::as_str).collect::<Vec<_>>()),
+        )
+        .await;
     let outcomes: Vec<&str> = printed.lines().collect();
     assert_eq!(outcomes.len(), calls.len(), "{printed}");
     for ((name, _), outcome) in calls.iter().zip(outcomes) {
-        assert!(["EPERM", "ENOSYS", "EACCES"].contains(&outcome), "{name} gave {outcome}");
+        assert!(
+            ["EPERM", "ENOSYS", "EACCES"].contains(&outcome),
+            "{name} gave {outcome}"
+        );
     }
     arena.all_is_well().await;
 }
@@ -216,7 +257,10 @@ async fn a_kernel_sees_nothing_of_the_host_in_proc() {
         ],
     )
     .await;
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let hostname = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     arena.attack(&format!("import os\nprint(os.uname().nodename, os.uname().nodename == {hostname:?} != 'evercell')"), "evercell False").await;
     arena.all_is_well().await;
 }
@@ -244,8 +288,13 @@ async fn one_kernel_knows_nothing_of_another() {
         )
         .await;
     // Shared memory and message queues of System V are one's own too.
-    arena.attack(&tries(&["libc.shmget(4242, 4096, 0o1666) >= 0"]), "True").await;
-    let other = arena.server.prints("victim", &tries(&["libc.shmget(4242, 4096, 0o666)"])).await;
+    arena
+        .attack(&tries(&["libc.shmget(4242, 4096, 0o1666) >= 0"]), "True")
+        .await;
+    let other = arena
+        .server
+        .prints("victim", &tries(&["libc.shmget(4242, 4096, 0o666)"]))
+        .await;
     assert_eq!(other.trim_end(), "-1");
     arena.all_is_well().await;
 }

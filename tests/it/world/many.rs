@@ -13,7 +13,7 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
     let ids: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
     // Ten at a time: the point is that they live together, not how fast they come.
     for ids in ids.chunks(10) {
-        join_all(ids.iter().map(|id| async {
+        join_all(ids.iter().map(async |id| {
             server.open_with(id, json!({ "env": { "MINE": id } })).await;
             let code = format!(
                 "import pandas as pd, os, random, numpy as np\nmine = pd.DataFrame({{'id': ['{id}']}})\n\
@@ -25,7 +25,7 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
     }
     let mut random = HashSet::new();
     for ids in ids.chunks(10) {
-        let found = join_all(ids.iter().map(|id| {
+        let found = join_all(ids.iter().map(async |id| {
             server.prints(
                 id,
                 "import glob, socket\n\
@@ -34,15 +34,23 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
                  print(sorted(p for p in os.listdir('/proc') if p.isdigit())[:2], [i[1] for i in socket.if_nameindex()])\n\
                  print(random.random(), np.random.rand(), np.random.default_rng().random())",
             )
+            .await
         }))
         .await;
         for (id, printed) in ids.iter().zip(found) {
             let lines: Vec<&str> = printed.lines().collect();
             assert_eq!(lines[0], format!("{id} {id} {id} {id}"));
             assert_eq!(lines[1], "['mine.txt'] ['/tmp/mine.txt'] ['mine']");
-            assert!(lines[2].starts_with("['1', '") && lines[2].ends_with("['lo']"), "{}", lines[2]);
+            assert!(
+                lines[2].starts_with("['1', '") && lines[2].ends_with("['lo']"),
+                "{}",
+                lines[2]
+            );
             for number in lines[3].split(' ') {
-                assert!(random.insert(number.to_owned()), "two kernels drew {number}");
+                assert!(
+                    random.insert(number.to_owned()),
+                    "two kernels drew {number}"
+                );
             }
         }
     }

@@ -20,9 +20,11 @@ pub(super) fn controller(option: &str) -> Option<Controller> {
 }
 
 /// Tries whether we may make groups here.
-pub(super) fn prepare(hierarchy: Hierarchy) -> io::Result<Hierarchy> {
-    make_ours(&hierarchy.path)?;
-    Ok(hierarchy)
+pub(super) fn prepare(hierarchy: Hierarchy, who: &str) -> io::Result<Hierarchy> {
+    Ok(Hierarchy {
+        path: make_ours(&hierarchy.path, who)?,
+        ..hierarchy
+    })
 }
 
 /// Sets limits.

@@ -20,13 +20,14 @@ const WANTED: [(&str, Controller); 3] = [
 ];
 
 /// Makes our groups and hands controllers down to them.
-pub(super) fn prepare(mut hierarchy: Hierarchy) -> io::Result<Hierarchy> {
+pub(super) fn prepare(mut hierarchy: Hierarchy, who: &str) -> io::Result<Hierarchy> {
     // An earlier server of the same delegated group moved into a group of its own, and we were started from there.
     if hierarchy.path.ends_with(SERVER) {
         hierarchy.path.pop();
     }
-    let ours = make_ours(&hierarchy.path)?;
+    let ours = make_ours(&hierarchy.path, who)?;
     hierarchy.controllers = hand_down(&hierarchy.path, &ours)?;
+    hierarchy.path = ours;
     Ok(hierarchy)
 }
 
