@@ -113,7 +113,7 @@ class ClearOutput(Message):
 
 
 class InputRequest(Message):
-    request: str
+    request: int
     prompt: str
     password: bool
 

@@ -109,6 +109,7 @@ def test_a_group_shows_what_is_in_it(kernel):
     text = "\n".join(reply["error"]["traceback"])
     assert "one" in text
     assert "two" in text
+    assert "interactiveshell.py" not in text
 
 
 @pytest.mark.parametrize("code", ["exit()", "quit", "import sys; sys.exit(3)", "raise SystemExit"])
@@ -228,7 +229,7 @@ def test_input_and_password(kernel):
     [first] = kernel.messages("input_request")
     assert (first["prompt"], first["password"]) == ("Name? ", False)
     waiting = kernel.send("complete", code="le", cursor=2)
-    kernel.send("input_reply", request=first["request"] + "00", value="not this one")
+    kernel.send("input_reply", request=first["request"] + 100, value="not this one")
     kernel.send("input_reply", request=first["request"], value="Zoë")
     kernel.wait(lambda: len(kernel.messages("input_request")) == 2)
     second = kernel.messages("input_request")[1]
