@@ -42,7 +42,7 @@ dir="$(cd "$(dirname "$dir")" && pwd)/$(basename "$dir")"
 
 # Two runs at once (`make run` beside `make test`) wait for each other.
 if command -v flock >/dev/null 2>&1 && [ -z "${EVERCELL_SETUP_LOCKED:-}" ]; then
-    EVERCELL_SETUP_LOCKED=1 exec flock "$dir.lock" "$0" "$@"
+    EVERCELL_SETUP_LOCKED=1 exec flock "$lock" "$0" "$@"
 fi
 
 # --- fonts: a warning, since everything else works without -----------------------------------------------------------
@@ -56,12 +56,12 @@ check_fonts() {
     say "hint: apt-get install fonts-noto-cjk, then run this again"
 }
 
-# What the environment was made from. The fonts are in it since their list is cached in the environment.
+# What the environment was made from. The fonts are in it since their list is cached in the environment. `recipe` goes
+# up when this script makes something different from the same lock.
 stamp_text() {
+    echo "recipe 1"
     "$python" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)'
     sha256sum <"$lock"
-    sha256sum <"$here/setup-env.sh"
-    sha256sum <"$here/pykernel/fonts.py"
     find /usr/share/fonts /usr/local/share/fonts -type f 2>/dev/null | LC_ALL=C sort | sha256sum
 }
 
@@ -92,7 +92,7 @@ if [ -e "$dir" ] && [ ! -f "$dir/pyvenv.cfg" ] && [ -n "$(ls -A "$dir" 2>/dev/nu
 fi
 
 count=$(grep -c '^[a-z]' "$lock")
-say "making $dir with $("$python" -V 2>&1): up to $count packages, about 400 MB; this takes some minutes the first time"
+say "making $dir with $("$python" -V 2>&1): up to $count packages, about 1 GB on disk; this takes a minute or more"
 rm -rf "$dir"
 "$python" -m venv "$dir"
 

@@ -136,7 +136,6 @@ pub enum AgentError {
 
 /// Is the agent, until the end of the sandbox. To be called in a process with one thread.
 pub fn run(setup: Setup) -> Result<ExitReason, AgentError> {
-    init::protect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -9,6 +9,9 @@
 //! 5. Nothing above knows how the thing below is made, and nothing below knows who asked.
 
 pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod kernel;
 pub mod model;
 pub mod protocol;

@@ -3,6 +3,7 @@
 //! Knows nothing of kernels, sessions or protocols: it makes a place, gives a byte stream to the agent in it, applies limits, and
 //! destroys it completely. A backend never runs code unsandboxed: where the host cannot isolate, it refuses and says what is missing.
 
+pub mod check;
 pub mod native;
 
 use std::fmt;

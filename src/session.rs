@@ -22,6 +22,14 @@ mod queue;
 mod registry;
 pub mod view;
 
-pub use command::{CellRequest, Denied, InputAnswer, SessionError};
+pub use command::{
+    CellRequest, Deadlines, Denied, InputAnswer, Interruption, Queued, SessionError,
+};
 pub use handle::SessionHandle;
 pub use registry::{Config, Opened, Sessions};
+
+// What handles answer with belongs to rooms that front ends do not import.
+pub use crate::kernel::files::{Download, Files, FilesError, Upload};
+pub use crate::protocol::files::{FileEntry, FileErrorCode, FileKind};
+pub use crate::protocol::kernel::{Completions, Inspection, Namespace};
+pub use crate::store::{CellRow, StoredEvent};

@@ -3,17 +3,24 @@
 //! Separate, because it is the one room that decides what is durable and when. [`session`](crate::session) calls it. It knows rows
 //! and bytes, not what an event means.
 //!
-//! One thread owns the writing connection. Requests reach it through a bounded channel; it takes one, takes what else waits (bounded),
-//! writes all of it in one transaction, and answers when that is committed. So a lone append is committed at once, and a hundred
-//! sessions share a commit. Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
+//! There is one writing connection. Requests reach its thread through a bounded channel; it takes one, takes what else waits (bounded),
+//! writes all of it in one transaction, and answers when that is committed. So a hundred sessions share a commit. A lone small append
+//! does not even wake the thread: its caller commits it (`writer.rs`). Reading is done by a few connections of its own, on blocking threads: in WAL mode neither waits for
 //! the other.
+//!
+//! Large events stand in files beside the database (`bulk.rs`), which is many times cheaper than to write them twice.
 
+mod bulk;
 mod cells;
 mod checkpoint;
+mod crash;
 mod directory;
 mod error;
 mod events;
 mod readers;
+mod repair;
+mod request;
+mod reserve;
 mod schema;
 mod sessions;
 mod trim;
@@ -30,8 +37,10 @@ pub use trim::{TrimPolicy, TrimReport, Trimmed};
 
 use crate::model::event::Seq;
 use crate::model::id::{CellId, SessionId};
+use bulk::{BulkDir, BulkFiles};
 use readers::Readers;
-use writer::{Committed, Request, Writer};
+use request::{Committed, Request};
+use writer::Writer;
 
 /// How to keep things.
 #[derive(Clone, Debug)]
@@ -83,6 +92,7 @@ struct Inner {
     data_dir: PathBuf,
     writer: Writer,
     readers: Readers,
+    bulk: BulkDir,
 }
 
 impl Store {
@@ -94,12 +104,17 @@ impl Store {
         let lock = directory::claim(&config.data_dir)?;
         let file = directory::database(&config.data_dir);
         let db = schema::open(&file, config.durability)?;
+        let bulk = BulkDir::open(&config.data_dir)?;
+        repair::repair(&db, &file, &bulk)?;
         let readers = Readers::new(file.clone(), config.readers.max(1));
-        let writer = Writer::start(db, file, lock, config.durability, config.queue.max(1))?;
+        let files = BulkFiles::new(bulk.clone(), config.durability);
+        let queue = config.queue.max(1);
+        let writer = Writer::start(db, file, files, lock, config.durability, queue)?;
         let inner = Inner {
             data_dir: config.data_dir,
             writer,
             readers,
+            bulk,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -206,10 +221,11 @@ impl Store {
         max_events: usize,
         max_bytes: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
+        let bulk = self.inner.bulk.clone();
         self.inner
             .readers
             .read("read events", move |db| {
-                events::read(db, key, after, max_events, max_bytes)
+                events::read(db, &bulk, key, after, max_events, max_bytes)
             })
             .await
     }
@@ -274,7 +290,7 @@ impl Store {
 
     async fn write<T>(
         &self,
-        request: impl FnOnce(writer::Reply<T>) -> Request,
+        request: impl FnOnce(request::Reply<T>) -> Request,
     ) -> Result<T, StoreError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.inner.writer.send(request(reply)).await?;

@@ -47,6 +47,7 @@ def reading_cache():
 
 def add_cjk_fallback():
     """Makes the CJK font the last of the fonts that every text of a figure may take its glyphs from."""
+    import matplotlib
     from matplotlib import font_manager
 
     families = [f for f in CJK_FAMILIES if any(entry.name == f for entry in font_manager.fontManager.ttflist)]
@@ -54,18 +55,29 @@ def add_cjk_fallback():
         return
     manager = font_manager.FontManager
     original = manager._find_fonts_by_props
+    # By weight and style. A search costs a good part of a millisecond, and a figure has hundreds of texts.
+    found = {}
 
     def _find_fonts_by_props(self, prop, *args, **kwargs):
+        prop = font_manager.FontProperties._from_any(prop)
         paths = original(self, prop, *args, **kwargs)
-        fallback = font_manager.FontProperties._from_any(prop).copy()
-        fallback.set_family(families[0])
-        try:
-            path = self.findfont(fallback, fallback_to_default=False)
-        except ValueError:
-            return paths
-        return paths if path in paths else [*paths, path]
+        key = prop.get_style(), prop.get_weight(), prop.get_stretch()
+        if key not in found:
+            wanted = prop.copy()
+            wanted.set_family(families[0])
+            found[key] = self.findfont(wanted, fallback_to_default=False)
+        return paths if found[key] in paths else [*paths, found[key]]
 
     manager._find_fonts_by_props = _find_fonts_by_props
+    # What the settings of the environment do for other programs would now only be a second search for each text.
+    matplotlib.rcParams["font.family"] = ["sans-serif"]
+
+
+def close():
+    """Closes the font files that are open: matplotlib would do so in a forked child, after other files have their numbers."""
+    manager = sys.modules.get("matplotlib.font_manager")
+    if manager is not None:
+        manager._get_font.cache_clear()
 
 
 def build():

@@ -6,7 +6,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,14 +21,6 @@ pub(crate) struct Signals {
 /// Whether this process is the first of its pid namespace.
 pub(crate) fn is_pid_one() -> bool {
     rustix::process::getpid().is_init()
-}
-
-/// Protects the agent from the processes that it watches.
-pub(crate) fn protect() {
-    // The kernel may have the same user id: it must not look into this process, nor trace it.
-    if is_pid_one() {
-        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    }
 }
 
 impl Signals {

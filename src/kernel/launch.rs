@@ -96,6 +96,18 @@ impl Launcher {
             .await;
     }
 
+    /// Makes one kernel for the pool, so that who starts a server knows that kernels can be made.
+    ///
+    /// # Errors
+    /// It could not be made, or did not run its first cell in time.
+    pub async fn warm_up(&self) -> Result<(), KernelError> {
+        let claimed = self.launch(None, &self.parts.config.defaults).await?;
+        if let Some(late) = self.parts.pool.put(claimed) {
+            self.discard(late).await;
+        }
+        Ok(())
+    }
+
     /// How many kernels are warm.
     pub fn warm(&self) -> usize {
         self.parts.pool.len()

@@ -136,7 +136,7 @@ impl Pool {
     }
 
     /// Puts a kernel in; gives it back if the pool was closed meanwhile.
-    fn put(&self, claimed: Claimed) -> Option<Claimed> {
+    pub(super) fn put(&self, claimed: Claimed) -> Option<Claimed> {
         let mut state = self.lock();
         if state.closed {
             return Some(claimed);

@@ -160,7 +160,7 @@ pub enum ReplyStatus {
 }
 
 /// A completion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Completion {
     /// What to put in.
     pub text: String,
@@ -170,7 +170,7 @@ pub struct Completion {
 }
 
 /// The reply to [`Request::Complete`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Completions {
     /// What fits.
     pub matches: Vec<Completion>,
@@ -181,18 +181,17 @@ pub struct Completions {
 }
 
 /// The reply to [`Request::Inspect`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Inspection {
     /// Whether there was something.
     pub found: bool,
     /// What is known about it.
     #[serde(default)]
-    #[schema(value_type = Object)]
     pub data: MimeBundle,
 }
 
 /// The reply to [`Request::Variables`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Namespace {
     /// The variables, by name.
     pub variables: Vec<Variable>,

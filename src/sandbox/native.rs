@@ -1,1 +1,391 @@
-//! The native backend.
+//! The native backend: Linux namespaces, no daemon.
+//!
+//! ```text
+//! server ── starts ──▶ zygote-init ▸ zygote       in the house: a user namespace without rights over the host
+//!    │                                  │ forks
+//!    └───── starts ──▶ sandbox-init ▸ agent ──▶ kernel    in a sandbox: a user namespace below the house, and all others
+//! ```
+//!
+//! The server itself never forks or changes namespaces, since it has threads: it starts its own program anew, as `zygote-init` once and as
+//! `sandbox-init` for each sandbox ([`zygote_init`], [`init`]). What it knows of a sandbox is written down in a directory before it
+//! exists, so that another server can find, take over or destroy it.
+//!
+//! Made by root, each sandbox has an id of its own on the host; made by an ordinary user, all have that user's. Needs Linux 5.14.
+
+mod cgroup;
+mod handle;
+mod house;
+mod ids;
+mod init;
+mod jail;
+mod probe;
+mod record;
+mod rootfs;
+mod seccomp;
+mod step;
+mod sys;
+mod zygote;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+pub use cgroup::Gauges;
+pub use house::zygote_init;
+pub use init::{Inside, Unbounded, init};
+pub use probe::{Attempt, Part, probe};
+pub use step::StepError;
+
+use self::handle::NativeSandbox;
+use self::house::House;
+use self::record::{Facts, Process, Record};
+use self::rootfs::Layout;
+use self::zygote::{Starter, Zygote};
+use super::{Backend, Sandbox, SandboxError, SandboxSpec, check};
+use crate::model::id::SandboxId;
+
+pub(super) use cgroup::{Controller, Host};
+pub(super) use sys::landlock_abi;
+
+/// What the native backend needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the server keeps everything; sandboxes are written down below `run/` in it.
+    pub data_dir: PathBuf,
+    /// This program, which knows `sandbox-init` and `zygote-init`.
+    pub program: PathBuf,
+    /// The Python environment.
+    pub python_env: PathBuf,
+    /// The Python package `pykernel`.
+    pub pykernel_dir: PathBuf,
+    /// The first of the ids that sandboxes get on the host, when the server is root.
+    pub first_id: u32,
+    /// How many there are, so how many sandboxes at once.
+    pub ids: u32,
+    /// How long an agent lives on without a server.
+    pub orphan: Duration,
+}
+
+impl Config {
+    /// The usual first id: far from those of people, services and containers.
+    pub const FIRST_ID: u32 = 0x7000_0000;
+    /// The usual number of ids.
+    pub const IDS: u32 = 65_536;
+}
+
+/// Makes sandboxes out of namespaces.
+#[derive(Debug)]
+pub struct NativeBackend {
+    shared: Arc<Shared>,
+    zygote: Zygote,
+}
+
+/// What backend and sandboxes have in common.
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    run: PathBuf,
+    layout: Layout,
+    privileged: bool,
+    cgroups: Host,
+    /// How much of its address space the zygote may write to, in bytes.
+    zygote_data: AtomicU64,
+    /// The ids in use, as the house numbers them.
+    ids: Mutex<BTreeSet<u32>>,
+}
+
+impl NativeBackend {
+    /// Checks what can be had here and starts the zygote. Returns when it is ready: seconds, on a cold disk.
+    pub async fn start(config: Config) -> Result<Self, SandboxError> {
+        let shared = tokio::task::spawn_blocking(move || {
+            check::isolates(&config)?;
+            Shared::prepare(config)
+        })
+        .await
+        .expect("preparing does not panic")?;
+        let ids = (shared.config.first_id, shared.config.ids);
+        let spec = House::new(shared.layout.clone(), shared.privileged, ids);
+        let starter = Starter {
+            program: shared.config.program.clone(),
+            directory: shared.zygote_directory(),
+        };
+        let house = shared.house_of_survivors();
+        let zygote = Zygote::start(starter, &spec, house).await?;
+        // The same for each zygote of an environment, near enough.
+        shared
+            .zygote_data
+            .store(zygote.data_bytes(), Ordering::Relaxed);
+        Ok(Self {
+            shared: Arc::new(shared),
+            zygote,
+        })
+    }
+
+    /// The pid of the zygote, for those who measure it.
+    pub fn zygote_pid(&self) -> Result<u32, SandboxError> {
+        self.zygote.pid()
+    }
+
+    async fn make(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.zygote.pid()?;
+        let id = spec.id;
+        let shared = Arc::clone(&self.shared);
+        let prepared = tokio::task::spawn_blocking(move || shared.write_down(spec))
+            .await
+            .expect("writing down does not panic");
+        let launched = match prepared {
+            Ok(record) => handle::launch(&self.shared, &record, self.zygote.house())
+                .await
+                .map(|()| record),
+            Err(error) => Err(error),
+        };
+        match launched {
+            Ok(record) => Ok(Arc::new(NativeSandbox::new(
+                Arc::clone(&self.shared),
+                record,
+            ))),
+            Err(error) => {
+                let log = zygote::tail(&self.shared.directory(id).join(record::AGENT_LOG));
+                if let Err(error) = handle::destroy(&self.shared, id).await {
+                    tracing::error!(sandbox.id = %id, %error, "what was made of a sandbox could not be destroyed");
+                }
+                if let Some(log) = log {
+                    tracing::warn!(sandbox.id = %id, %log, "a sandbox could not be made");
+                }
+                Err(SandboxError::Step {
+                    id,
+                    step: error.step,
+                    source: error.source,
+                })
+            }
+        }
+    }
+}
+
+impl Backend for NativeBackend {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        self.make(spec).boxed()
+    }
+
+    fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        async move {
+            let directory = self.shared.directory(id);
+            let record = Record::read(&directory).map_err(|_| SandboxError::NotFound(id))?;
+            let runs = Process::read(&directory).and_then(|process| process.runs());
+            if !runs.is_ok_and(|runs| runs) {
+                return Err(SandboxError::NotFound(id));
+            }
+            let sandbox: Arc<dyn Sandbox> =
+                Arc::new(NativeSandbox::new(Arc::clone(&self.shared), record));
+            Ok(sandbox)
+        }
+        .boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>> {
+        async move { Ok(self.shared.list()) }.boxed()
+    }
+
+    fn destroy(&self, id: SandboxId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        async move {
+            handle::destroy(&self.shared, id)
+                .await
+                .map_err(|error| SandboxError::Step {
+                    id,
+                    step: error.step,
+                    source: error.source,
+                })
+        }
+        .boxed()
+    }
+
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.zygote.stop().await;
+            self.shared.cgroups.tidy();
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    fn prepare(config: Config) -> Result<Self, SandboxError> {
+        let environment = |why: String| SandboxError::Environment {
+            why,
+            hint: "make it with `make env`, or name another with `--python-env`".into(),
+        };
+        let layout = Layout::new(&config.python_env, &config.pykernel_dir)
+            .map_err(|error| environment(format!("`{}`: {error}", config.python_env.display())))?;
+        let run = config.data_dir.join("run");
+        let directory = |error: io::Error| SandboxError::CannotIsolate {
+            missing: format!("cannot use the directory `{}`: {error}", run.display()),
+            hint: "name another with `--data-dir`, on a local disk and writable".into(),
+        };
+        fs::create_dir_all(&run).map_err(directory)?;
+        // Absolute, since it is written down for others; and nobody else's business.
+        let run = run.canonicalize().map_err(directory)?;
+        keep_others_out(&config.data_dir).map_err(directory)?;
+        fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(directory)?;
+        let shared = Self {
+            layout,
+            privileged: ids::is_privileged(),
+            cgroups: Host::prepare(&name_of(&run)),
+            zygote_data: AtomicU64::new(0),
+            ids: Mutex::default(),
+            run,
+            config,
+        };
+        let used = shared
+            .list()
+            .into_iter()
+            .filter_map(|id| Record::read(&shared.directory(id)).ok())
+            .map(|record| record.id_in_house)
+            .collect();
+        *shared.ids.lock().unwrap_or_else(PoisonError::into_inner) = used;
+        Ok(shared)
+    }
+
+    fn directory(&self, id: SandboxId) -> PathBuf {
+        self.run.join(id.to_string())
+    }
+
+    fn zygote_directory(&self) -> PathBuf {
+        self.run.join("zygote")
+    }
+
+    /// The sandboxes that are written down, whatever is left of them.
+    fn list(&self) -> Vec<SandboxId> {
+        let Ok(entries) = fs::read_dir(&self.run) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// The house in which sandboxes of an earlier server live: a new zygote has to move into it, or it could not enter them.
+    fn house_of_survivors(&self) -> Option<OwnedFd> {
+        use std::os::fd::AsFd as _;
+        self.list().into_iter().find_map(|id| {
+            let process = Process::read(&self.directory(id)).ok()?;
+            process.open().ok()??;
+            let own = fs::File::open(format!("/proc/{}/ns/user", process.pid())).ok()?;
+            sys::parent_user_namespace(own.as_fd()).ok()
+        })
+    }
+
+    /// Makes everything of a sandbox that lies on the host: its directory, record, cgroups, and the owner of its workspace.
+    fn write_down(&self, spec: SandboxSpec) -> Result<Record, StepError> {
+        use step::Step as _;
+        let directory = self.directory(spec.id);
+        fs::create_dir(&directory).step("make the directory")?;
+        let workspace = spec.workspace.canonicalize().step("find the workspace")?;
+        let id_in_house = self
+            .choose_id(&workspace)
+            .step("give the workspace to the sandbox")?;
+        let record = Record::from(Facts {
+            id: spec.id,
+            layout: self.layout.clone(),
+            house: self.zygote_directory(),
+            privileged: self.privileged,
+            id_in_house,
+            cgroups: self.cgroups.groups(spec.id),
+            limits: spec.limits,
+            workspace,
+            // What the zygote has allocated, each kernel has from the start.
+            shared_data_bytes: self.zygote_data.load(Ordering::Relaxed),
+            orphan_ms: u64::try_from(self.config.orphan.as_millis()).unwrap_or(u64::MAX),
+        });
+        // First the record, then what it tells of: so it can be found after a crash in between.
+        record.write(&directory).step("write the record")?;
+        record
+            .cgroups
+            .create(&record.limits)
+            .step("make the cgroups")?;
+        Ok(record)
+    }
+
+    /// Chooses the id of a sandbox on the host: the owner of its workspace, if an earlier sandbox left it and nobody has it now.
+    fn choose_id(&self, workspace: &Path) -> io::Result<u32> {
+        if !self.privileged {
+            // The one id that an ordinary user's house maps.
+            return Ok(0);
+        }
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(workspace)?);
+        let chosen = {
+            let mut used = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = owner
+                .checked_sub(self.config.first_id)
+                .filter(|id| (1..self.config.ids).contains(id) && !used.contains(id));
+            // 0 is the zygote's. Beginning anywhere makes it unlikely that two servers of one host give out the same.
+            let offset = std::process::id();
+            let free = || {
+                (0..self.config.ids - 1)
+                    .map(|n| 1 + (n + offset) % (self.config.ids - 1))
+                    .find(|id| !used.contains(id))
+            };
+            let chosen = before
+                .or_else(free)
+                .ok_or_else(|| io::Error::other("all ids for sandboxes are in use"))?;
+            used.insert(chosen);
+            chosen
+        };
+        let host = self.config.first_id + chosen;
+        if host != owner {
+            give_to(workspace, host)?;
+        }
+        Ok(chosen)
+    }
+
+    fn free_id(&self, id: u32) {
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+    }
+}
+
+/// Closes a directory to users who are neither its owner nor in its group.
+///
+/// Whoever runs in a sandbox of an ordinary user can make files in the workspace that run as that user when somebody executes them
+/// (setuid). In the sandbox that means nothing; on the host it would.
+fn keep_others_out(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o770))
+}
+
+/// A short name that is always the same for a directory, and of which there is one for each server.
+fn name_of(directory: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Gives a directory and everything in it to a user. Follows no link.
+fn give_to(path: &Path, owner: u32) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(owner), Some(owner))?;
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give_to(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
+}

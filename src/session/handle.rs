@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::command::{
     CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
@@ -23,6 +24,7 @@ pub struct SessionHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) log: Arc<EventLog>,
+    pub(super) stopping: CancellationToken,
 }
 
 impl SessionHandle {
@@ -49,6 +51,9 @@ impl SessionHandle {
     /// # Errors
     /// The queue is full, the source too long, the key reused, the session over, or the store cannot write.
     pub async fn execute(&self, request: CellRequest) -> Result<Queued, SessionError> {
+        if self.stopping.is_cancelled() {
+            return Err(Denied::Stopping.into());
+        }
         self.ask(|reply| Command::Execute { request, reply }).await
     }
 

@@ -31,7 +31,7 @@ pub struct EventLog {
     shared: Arc<Shared>,
 }
 
-/// What the writer's thread moves on after a commit.
+/// What whoever commits moves on after the commit.
 struct Shared {
     position: watch::Sender<Position>,
     tail: Mutex<Tail>,
@@ -73,7 +73,7 @@ impl EventLog {
             prepared: Mutex::new(row.head),
             shared: Arc::new(Shared {
                 position: watch::Sender::new(position),
-                tail: Mutex::new(Tail::new(Arc::clone(&memory), row.head)),
+                tail: Mutex::new(Tail::new(Arc::clone(&memory))),
             }),
             memory,
         }
@@ -126,7 +126,7 @@ impl EventLog {
     /// Nothing of it is in the log then; it may be committed again.
     pub async fn commit(&self, prepared: &Prepared) -> Result<Seq, StoreError> {
         let shared = Arc::clone(&self.shared);
-        // On the writer's own thread, at once after the commit: readers need not wait until the actor has been woken, and
+        // By whoever commits, at once after the commit: readers need not wait until the actor has been woken, and
         // the head is right even if the actor no longer waits.
         let publish = Box::new(move |events: Vec<StoredEvent>| shared.publish(events));
         self.store

@@ -1,5 +1,7 @@
 //! Which sessions there are: opens, finds, lists and deletes them, and puts right what a dead server has left.
 
+mod retention;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -65,6 +67,8 @@ struct Shared {
     config: Config,
     slots: DashMap<SessionId, Arc<Slot>>,
     room: Arc<Semaphore>,
+    /// Cancelled when the server is about to stop: no new sessions and no new cells from then on.
+    stopping: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -129,6 +133,7 @@ impl Sessions {
             config,
             slots: DashMap::new(),
             room,
+            stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         let sessions = Self {
@@ -283,9 +288,27 @@ impl Sessions {
         self.shared.config.max_sessions - self.shared.room.available_permits()
     }
 
+    /// Takes no new sessions and no new cells, and waits until those that were accepted are over.
+    pub async fn drain(&self) {
+        self.shared.room.close();
+        self.shared.stopping.cancel();
+        let handles: Vec<SessionHandle> = self
+            .shared
+            .slots
+            .iter()
+            .filter_map(|slot| slot.open())
+            .collect();
+        for mut handle in handles {
+            let is_done = |view: &SessionView| view.running.is_none() && view.queued.is_empty();
+            // A session that has ended is done as well.
+            let _ = handle.view.wait_for(is_done).await;
+        }
+    }
+
     /// Ends all sessions, for the server stops. Their logs and files stay.
     pub async fn stop(&self) {
         self.shared.room.close();
+        self.shared.stopping.cancel();
         let handles: Vec<SessionHandle> = self
             .shared
             .slots
@@ -410,6 +433,7 @@ impl Sessions {
             commands,
             view: watcher,
             log: log.clone(),
+            stopping: self.shared.stopping.clone(),
         };
         let over = CancellationToken::new();
         let life = Life {

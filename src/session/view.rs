@@ -36,7 +36,7 @@ pub struct SessionView {
 }
 
 /// What a session's kernel is doing, in Jupyter's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// A kernel is being made. Cells are accepted and wait.

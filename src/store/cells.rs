@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::request::Refused;
 use super::sessions::{parsed, unsigned};
-use super::writer::Refused;
 use super::{SessionKey, StoreError};
 use crate::model::event::Seq;
 use crate::model::id::CellId;

@@ -1,6 +1,6 @@
 //! What can go wrong in the store, each with what to do about it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -71,13 +71,47 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// There is no room on the disk. Nothing was written; the same request can be made again once there is room.
-    #[error("no room is left for the database `{}`; free some, it goes on by itself", file.display())]
+    #[error("no room is left for the data directory `{}`; free some, it goes on by itself", dir.display())]
     Full {
+        /// The directory.
+        dir: PathBuf,
+        /// What SQLite or the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file with a session's large events cannot be read or written.
+    #[error("cannot {what} the file of large events `{}`", file.display())]
+    Bulk {
+        /// What was tried.
+        what: &'static str,
         /// The file.
         file: PathBuf,
-        /// What SQLite said.
+        /// What the system said.
         #[source]
-        source: rusqlite::Error,
+        source: io::Error,
+    },
+    /// A large event is in the database but not in its bulk file.
+    #[error(
+        "event {seq} of {session:?} is missing in its file of large events; restore `bulk` from the same backup as the database"
+    )]
+    Missing {
+        /// The session.
+        session: SessionKey,
+        /// The event.
+        seq: Seq,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread of the store")]
+    Thread {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A number that cannot grow further.
+    #[error("the {what} of this data directory are used up; begin with a new `--data-dir`")]
+    Exhausted {
+        /// Which.
+        what: &'static str,
     },
     /// The store was closed, or its writer is gone.
     #[error("the store is closed")]
@@ -136,18 +170,39 @@ impl StoreError {
     /// What an error of SQLite means for who asked.
     pub(super) fn from_sql(what: &'static str, file: &Path, source: rusqlite::Error) -> Self {
         let file = file.to_owned();
+        let dir = || file.parent().unwrap_or(&file).to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full { file, source },
+            Some(ErrorCode::DiskFull) => Self::Full {
+                dir: dir(),
+                source: source.into(),
+            },
             // SQLite tells a full disk from a broken one for some of its writes only.
-            Some(ErrorCode::SystemIoFailure) if is_full(&file) => Self::Full { file, source },
+            Some(ErrorCode::SystemIoFailure) if is_full(&file) => Self::Full {
+                dir: dir(),
+                source: source.into(),
+            },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { file, source }
             }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Self::NotWritable {
-                dir: file.parent().unwrap_or(&file).to_owned(),
+                dir: dir(),
                 source: io::Error::other(source),
             },
             _ => Self::Sql { what, file, source },
+        }
+    }
+
+    /// What an error on a bulk file means for who asked.
+    pub(super) fn from_bulk(what: &'static str, file: &Path, source: io::Error) -> Self {
+        let file = file.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::Full {
+                    dir: file.parent().unwrap_or(&file).to_owned(),
+                    source: source.into(),
+                }
+            }
+            _ => Self::Bulk { what, file, source },
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use super::request::Refused;
 use super::{StoreError, schema};
 
 /// Connections that read, opened when they are first needed. Who finds all of them busy waits.
@@ -29,10 +30,10 @@ impl Readers {
     }
 
     /// Runs a query on a blocking thread.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static, E: Into<Refused>>(
         &self,
         what: &'static str,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
@@ -43,14 +44,15 @@ impl Readers {
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let result = kept
                 .map_or_else(|| schema::open_reader(&file), Ok)
+                .map_err(Refused::from)
                 .and_then(|db| {
-                    let result = query(&db);
+                    let result = query(&db).map_err(E::into);
                     idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
                     result
                 });
             // Only now: who comes next finds the connection.
             drop(permit);
-            result.map_err(|error| StoreError::from_sql(what, &file, error))
+            result.map_err(|refused| refused.explain(what, &file))
         });
         // A blocking task ends early only when the runtime does.
         task.await.map_err(|_stopped| StoreError::Closed)?

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::writer::Refused;
+use super::request::Refused;
 use super::{SessionKey, StoreError};
 use crate::model::event::{Seq, UnixMillis};
 use crate::model::id::{SandboxId, SessionId};
@@ -118,7 +118,7 @@ pub(super) fn expired(db: &Connection, since: UnixMillis) -> rusqlite::Result<Ve
     db.prepare_cached(&format!(
         "{COLUMNS} WHERE s.state = 'ended' AND p.active_at_ms < ?1 ORDER BY s.key"
     ))?
-    .query_map([since.cast_signed()], from_row)?
+    .query_map([i64::try_from(since).unwrap_or(i64::MAX)], from_row)?
     .collect()
 }
 
@@ -132,11 +132,18 @@ pub(super) fn create(db: &Connection, new: &NewSession) -> Result<SessionRow, Re
     )?
     .execute(params![new.id.as_str(), settings_json(&new.settings), at_ms])?;
     let key = SessionKey(db.last_insert_rowid());
+    if !key.is_possible() {
+        return Err(StoreError::Exhausted {
+            what: "session keys",
+        }
+        .into());
+    }
     // Named after the key, which is never reused: the id may be long, and must never be a path.
     db.prepare_cached("UPDATE sessions SET workspace = 's' || key WHERE key = ?1")?
         .execute([key.0])?;
     db.prepare_cached(
-        "INSERT INTO positions (session, head, first, bytes, kernel_frame, active_at_ms) VALUES (?1, 0, 1, 0, 0, ?2)",
+        "INSERT INTO positions (session, head, first, bytes, bulk_end, kernel_frame, active_at_ms) \
+         VALUES (?1, 0, 1, 0, 0, 0, ?2)",
     )?
     .execute(params![key.0, at_ms])?;
     Ok(by_key(db, key)?)

@@ -2,13 +2,16 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::bulk::BulkFiles;
+use super::crash;
+use super::events::seq_of;
+use super::request::{Refused, Request};
 use super::sessions::{SessionRow, unsigned};
-use super::writer::{Refused, Request};
 use super::{SessionKey, Store, StoreError, sessions};
 use crate::model::event::{Seq, UnixMillis};
 
-/// About how many bytes of events one step removes.
-pub(super) const SLICE_BYTES: usize = 4 << 20;
+/// About how many bytes of events one step removes: freeing a long event in the bulk file takes time too.
+pub(super) const SLICE_BYTES: usize = 32 << 20;
 
 /// The most events that one step removes.
 const SLICE_EVENTS: i64 = 2048;
@@ -132,46 +135,64 @@ fn doomed(db: &Connection) -> rusqlite::Result<Vec<SessionKey>> {
         .collect()
 }
 
+/// What a step has done.
+pub(super) struct Step {
+    pub(super) trimmed: Trimmed,
+    /// Up to where the session's bulk file is no longer needed, if that has changed.
+    pub(super) bulk_end: Option<u64>,
+}
+
 /// One step, within the writer's transaction.
-pub(super) fn apply(db: &Connection, slice: &Slice) -> Result<Trimmed, Refused> {
-    let (session, upto) = (slice.session, slice.upto.cast_signed());
+pub(super) fn apply(db: &Connection, bulk: &mut BulkFiles, slice: &Slice) -> Result<Step, Refused> {
+    let session = slice.session;
     let mut trimmed = Trimmed {
         session,
         first: 0,
         events: 0,
         bytes: 0,
     };
-    let mut last = 0;
+    let mut bulk_end = None;
     let mut statement = db.prepare_cached(
-        "SELECT seq, length(json) FROM events WHERE session = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+        "SELECT id, bytes, bulk FROM events WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![session.0, upto, SLICE_EVENTS])?;
+    let (from, upto) = (session.row_id(0), session.row_id(slice.upto));
+    let mut rows = statement.query(params![from, upto, SLICE_EVENTS])?;
+    let mut last = 0;
     while trimmed.bytes < SLICE_BYTES as u64
         && let Some(row) = rows.next()?
     {
-        last = unsigned(row, 0)?;
+        last = seq_of(row.get(0)?);
+        let bytes = unsigned(row, 1)?;
         trimmed.events += 1;
-        trimmed.bytes += unsigned(row, 1)?;
+        trimmed.bytes += bytes;
+        if let Some(offset) = row.get::<_, Option<i64>>(2)? {
+            bulk_end = Some(offset.cast_unsigned() + bytes);
+        }
     }
     drop(rows);
-    if trimmed.events == 0 {
-        db.prepare_cached("DELETE FROM doomed WHERE session = ?1")?
-            .execute([session.0])?;
-    } else {
-        db.prepare_cached("DELETE FROM events WHERE session = ?1 AND seq <= ?2")?
-            .execute(params![session.0, last.cast_signed()])?;
+    trimmed.first = last + 1;
+    if trimmed.events > 0 {
+        db.prepare_cached("DELETE FROM events WHERE id BETWEEN ?1 AND ?2")?
+            .execute(params![from, session.row_id(last)])?;
         // No row for a session that was deleted.
         db.prepare_cached(
             "UPDATE positions SET first = ?2, bytes = bytes - ?3 WHERE session = ?1",
         )?
         .execute(params![
             session.0,
-            (last + 1).cast_signed(),
+            trimmed.first.cast_signed(),
             trimmed.bytes.cast_signed()
         ])?;
+    } else if db
+        .prepare_cached("DELETE FROM doomed WHERE session = ?1")?
+        .execute([session.0])?
+        > 0
+    {
+        // Its last event went in an earlier transaction. If this one fails, the next sweep finds nothing to delete.
+        bulk.delete(session)?;
+        crash::step(crash::Step::BulkDeleted);
     }
-    trimmed.first = last + 1;
-    Ok(trimmed)
+    Ok(Step { trimmed, bulk_end })
 }
 
 /// Up to which event each log is to be trimmed. A snapshot is enough: logs grow at their end, and a cell that is over stays so.
@@ -222,11 +243,16 @@ fn last_before(db: &Connection, session: SessionKey, since: UnixMillis) -> rusql
     // The first that stays, not the last that is older: a clock that was set back must not tear a hole.
     let stays: Option<Seq> = db
         .prepare_cached(
-            "SELECT seq FROM events WHERE session = ?1 AND at_ms >= ?2 ORDER BY seq LIMIT 1",
+            "SELECT id FROM events WHERE id BETWEEN ?1 AND ?2 AND at_ms >= ?3 ORDER BY id LIMIT 1",
         )?
-        .query_row(params![session.0, since.cast_signed()], |row| {
-            unsigned(row, 0)
-        })
+        .query_row(
+            params![
+                session.row_id(0),
+                session.row_id(Seq::MAX),
+                i64::try_from(since).unwrap_or(i64::MAX),
+            ],
+            |row| Ok(seq_of(row.get(0)?)),
+        )
         .optional()?;
     Ok(stays.map_or(Seq::MAX, |seq| seq - 1))
 }
@@ -238,15 +264,14 @@ fn last_within(
     bytes: u64,
     upto: Seq,
 ) -> rusqlite::Result<Seq> {
-    let mut statement = db.prepare_cached(
-        "SELECT seq, length(json) FROM events WHERE session = ?1 AND seq <= ?2 ORDER BY seq",
-    )?;
-    let mut rows = statement.query(params![session.0, upto.cast_signed()])?;
+    let mut statement =
+        db.prepare_cached("SELECT id, bytes FROM events WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
+    let mut rows = statement.query([session.row_id(0), session.row_id(upto)])?;
     let (mut last, mut sum) = (0, 0);
     while sum < bytes
         && let Some(row) = rows.next()?
     {
-        last = unsigned(row, 0)?;
+        last = seq_of(row.get(0)?);
         sum += unsigned(row, 1)?;
     }
     Ok(last)

@@ -1,19 +1,26 @@
-//! The one thread that writes: takes a request, takes what else waits, commits once, answers all.
+//! Writing: one connection, one transaction at a time, many requests to a transaction.
+//!
+//! A thread takes a request, takes what else waits, commits once, and answers all. That is how it goes under load, and for
+//! everything that may take long. But a small append to a store that has nothing else to do is a matter of some 30 µs, less than it
+//! takes to wake a thread and be woken by it; so its caller commits it itself. Then at most one thread of the caller's runtime is
+//! held up at a time, and never by a wait for the disk that is ours to avoid.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bulk::BulkFiles;
 use super::checkpoint::Checkpoints;
+use super::crash::{self, Step};
 use super::directory::DirectoryLock;
-use super::events::Append;
-use super::sessions::{NewSession, SessionRow, SessionUpdate};
-use super::trim::{self, Slice, Trimmed};
-use super::{Durability, SessionKey, StoreError, StoredEvent, events, sessions};
+use super::request::{Outcome, Refused, Request};
+use super::reserve::Reserve;
+use super::{Durability, StoreError};
 
 /// The most requests in one transaction.
 const GROUP_REQUESTS: usize = 128;
@@ -21,71 +28,16 @@ const GROUP_REQUESTS: usize = 128;
 /// Events of this size together end a group: beyond it a larger one gains nothing.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Where an answer goes. Nobody may be there any more.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+/// Up to this size an append is small.
+const SMALL_BYTES: usize = 32 << 10;
 
-/// Called by the writer with the events of an append, between its commit and its answer. Must be quick and must not panic.
-pub(crate) type Committed = Box<dyn FnOnce(Vec<StoredEvent>) + Send>;
-
-/// Everything that is ever written.
-pub(super) enum Request {
-    Create {
-        new: NewSession,
-        reply: Reply<SessionRow>,
-    },
-    Update {
-        key: SessionKey,
-        update: SessionUpdate,
-        reply: Reply<()>,
-    },
-    Delete {
-        key: SessionKey,
-        reply: Reply<()>,
-    },
-    Append {
-        append: Append,
-        committed: Option<Committed>,
-        reply: Reply<()>,
-    },
-    /// A bounded step of trimming.
-    Trim {
-        slice: Slice,
-        reply: Reply<Trimmed>,
-    },
-    /// The last one: whatever waits behind it is refused.
-    Close {
-        reply: oneshot::Sender<()>,
-    },
-}
-
-/// What came of a request.
-enum Outcome {
-    Done,
-    Created(Box<SessionRow>),
-    Trimmed(Trimmed),
-}
-
-/// Why a request was not carried out.
-pub(super) enum Refused {
-    Known(StoreError),
-    Sql(rusqlite::Error),
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Self::Known(error)
-    }
-}
-
-impl From<rusqlite::Error> for Refused {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-/// A handle to the thread that writes.
+/// A handle to the one who writes.
 pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
+    core: Arc<Mutex<Option<Core>>>,
+    /// Whether the thread has requests in hand.
+    is_busy: Arc<AtomicBool>,
+    durability: Durability,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -99,46 +51,90 @@ impl Writer {
     pub(super) fn start(
         db: Connection,
         file: PathBuf,
+        bulk: BulkFiles,
         lock: DirectoryLock,
         durability: Durability,
         queue: usize,
     ) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(queue);
-        let checkpoints = Checkpoints::start(&db, &file, durability)?;
-        let dir = file.parent().unwrap_or(&file).to_owned();
+        let core = Core {
+            reserve: Reserve::open(file.parent().unwrap_or(&file)),
+            checkpoints: Checkpoints::start(&db, &file)?,
+            db,
+            file,
+            bulk,
+            outcomes: Vec::with_capacity(GROUP_REQUESTS),
+        };
+        let core = Arc::new(Mutex::new(Some(core)));
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let theirs = (Arc::clone(&core), Arc::clone(&is_busy));
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let done = Loop {
-                    db,
-                    file,
-                    checkpoints,
+                let (core, is_busy) = theirs;
+                let done = run(&core, &is_busy, inbox);
+                let core = core.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(core) = core {
+                    core.checkpoints.finish(core.db);
                 }
-                .run(inbox);
                 // In this order: the directory is free before anybody hears that it is.
                 drop(lock);
                 if let Some(done) = done {
                     let _ = done.send(());
                 }
             })
-            .map_err(|source| StoreError::Directory { dir, source })?;
+            .map_err(|source| StoreError::Thread { source })?;
         Ok(Self {
             requests,
+            core,
+            is_busy,
+            durability,
             thread: Mutex::new(Some(thread)),
         })
     }
 
+    /// Has a request carried out. The answer comes through the request's own channel.
     pub(super) async fn send(&self, request: Request) -> Result<(), StoreError> {
+        let Some(request) = self.try_here(request) else {
+            return Ok(());
+        };
         self.requests
             .send(request)
             .await
             .map_err(|_gone| StoreError::Closed)
     }
 
+    /// Carries out a small append at once, if nobody else writes or waits; gives back whatever else it is.
+    fn try_here(&self, request: Request) -> Option<Request> {
+        let is_small =
+            matches!(&request, Request::Append { append, .. } if append.bytes() <= SMALL_BYTES);
+        // Those who wait in the channel were here first.
+        let nobody_waits = self.requests.capacity() == self.requests.max_capacity()
+            && !self.is_busy.load(Ordering::Relaxed);
+        if !is_small || !nobody_waits || self.durability == Durability::Power {
+            return Some(request);
+        }
+        let mut core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::WouldBlock) => return Some(request),
+            // Somebody has panicked in the middle of a transaction: nobody may go on with that connection.
+            Err(TryLockError::Poisoned(_)) => return Some(request),
+        };
+        match core.as_mut() {
+            Some(core) if !core.checkpoints.is_wait_due() => {
+                core.commit_group(&mut vec![request]);
+                core.checkpoints.after_commit();
+                None
+            }
+            _ => Some(request),
+        }
+    }
+
     /// Ends the thread after what waits now.
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
-        if self.send(Request::Close { reply }).await.is_ok() {
+        let close = Request::Close { reply };
+        if self.requests.send(close).await.is_ok() {
             let _ = done.await;
         }
         let thread = self
@@ -154,78 +150,28 @@ impl Writer {
     }
 }
 
-struct Loop {
-    db: Connection,
-    file: PathBuf,
-    checkpoints: Checkpoints,
-}
-
-impl Loop {
-    /// Runs until it is told to close or nobody is left to ask; returns whom to tell.
-    fn run(mut self, mut inbox: mpsc::Receiver<Request>) -> Option<oneshot::Sender<()>> {
-        let mut group = Vec::with_capacity(GROUP_REQUESTS);
-        let mut outcomes = Vec::with_capacity(GROUP_REQUESTS);
-        let mut close = None;
-        while close.is_none()
-            && let Some(request) = inbox.blocking_recv()
-        {
-            close = gather(request, &mut inbox, &mut group);
-            self.commit_group(&mut group, &mut outcomes);
-            self.checkpoints.after_commit(&self.db);
-        }
-        inbox.close();
-        self.checkpoints.finish(self.db);
-        close
+/// The thread: runs until it is told to close or nobody is left to ask; returns whom to tell.
+fn run(
+    core: &Mutex<Option<Core>>,
+    is_busy: &AtomicBool,
+    mut inbox: mpsc::Receiver<Request>,
+) -> Option<oneshot::Sender<()>> {
+    let mut group = Vec::with_capacity(GROUP_REQUESTS);
+    let mut close = None;
+    while close.is_none()
+        && let Some(request) = inbox.blocking_recv()
+    {
+        is_busy.store(true, Ordering::Relaxed);
+        // After a panic in the middle of a transaction nobody can say what the connection is in; what waits is refused.
+        let mut core = core.lock().ok()?;
+        let core = core.as_mut()?;
+        close = gather(request, &mut inbox, &mut group);
+        core.commit_group(&mut group);
+        core.checkpoints.after_commit_of_writer(&core.db);
+        is_busy.store(false, Ordering::Relaxed);
     }
-
-    fn commit_group(&self, group: &mut Vec<Request>, outcomes: &mut Vec<Outcome>) {
-        if group.is_empty() {
-            return;
-        }
-        match self.transact(group, outcomes) {
-            Ok(()) => {
-                for (request, outcome) in group.drain(..).zip(outcomes.drain(..)) {
-                    request.answer(outcome);
-                }
-            }
-            Err(refused) if group.len() == 1 => {
-                let request = group.remove(0);
-                let error = self.explain(request.what(), refused);
-                request.refuse(error);
-            }
-            // One of them spoilt it for all: each by itself, so that only that one fails.
-            Err(_) => {
-                for request in std::mem::take(group) {
-                    self.commit_group(&mut vec![request], outcomes);
-                }
-            }
-        }
-    }
-
-    /// One transaction, all or nothing.
-    fn transact(&self, group: &[Request], outcomes: &mut Vec<Outcome>) -> Result<(), Refused> {
-        outcomes.clear();
-        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let written = group
-            .iter()
-            .try_for_each(|request| {
-                outcomes.push(request.apply(&self.db)?);
-                Ok(())
-            })
-            .and_then(|()| Ok(self.db.prepare_cached("COMMIT")?.execute([]).map(drop)?));
-        if written.is_err() && !self.db.is_autocommit() {
-            // SQLite has rolled back by itself after some errors. If this fails too, the next BEGIN says so.
-            let _ = self.db.execute_batch("ROLLBACK");
-        }
-        written
-    }
-
-    fn explain(&self, what: &'static str, refused: Refused) -> StoreError {
-        match refused {
-            Refused::Known(error) => error,
-            Refused::Sql(error) => StoreError::from_sql(what, &self.file, error),
-        }
-    }
+    inbox.close();
+    close
 }
 
 /// Puts a request and those that wait behind it into a group, within bounds.
@@ -250,75 +196,76 @@ fn gather(
     None
 }
 
-impl Request {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Append { append, .. } => append.bytes(),
-            Self::Trim { .. } => trim::SLICE_BYTES,
-            _ => 0,
-        }
-    }
+/// What it takes to write.
+struct Core {
+    db: Connection,
+    file: PathBuf,
+    bulk: BulkFiles,
+    reserve: Reserve,
+    checkpoints: Checkpoints,
+    /// Empty between groups.
+    outcomes: Vec<Outcome>,
+}
 
-    fn what(&self) -> &'static str {
-        match self {
-            Self::Create { .. } => "create a session",
-            Self::Update { .. } => "update a session",
-            Self::Delete { .. } => "delete a session",
-            Self::Append { .. } => "append events",
-            Self::Trim { .. } => "trim events",
-            Self::Close { .. } => "close",
+impl Core {
+    /// Carries out requests and answers them. `group` is empty afterwards.
+    fn commit_group(&mut self, group: &mut Vec<Request>) {
+        if group.is_empty() {
+            return;
         }
-    }
-
-    fn apply(&self, db: &Connection) -> Result<Outcome, Refused> {
-        match self {
-            Self::Create { new, .. } => Ok(Outcome::Created(Box::new(sessions::create(db, new)?))),
-            Self::Update { key, update, .. } => {
-                sessions::update(db, *key, update).map(|()| Outcome::Done)
-            }
-            Self::Delete { key, .. } => sessions::delete(db, *key).map(|()| Outcome::Done),
-            Self::Append { append, .. } => events::append(db, append).map(|()| Outcome::Done),
-            Self::Trim { slice, .. } => Ok(Outcome::Trimmed(trim::apply(db, slice)?)),
-            Self::Close { .. } => Ok(Outcome::Done),
-        }
-    }
-
-    fn answer(self, outcome: Outcome) {
-        match (self, outcome) {
-            (Self::Create { reply, .. }, Outcome::Created(row)) => {
-                let _ = reply.send(Ok(*row));
-            }
-            (Self::Trim { reply, .. }, Outcome::Trimmed(trimmed)) => {
-                let _ = reply.send(Ok(trimmed));
-            }
-            (
-                Self::Append {
-                    append,
-                    committed,
-                    reply,
-                },
-                Outcome::Done,
-            ) => {
-                if let Some(committed) = committed {
-                    committed(append.events);
+        match self.transact(group) {
+            Ok(()) => {
+                crash::step(Step::Committed);
+                for (request, outcome) in group.drain(..).zip(self.outcomes.drain(..)) {
+                    if let Outcome::Trimmed(step) = &outcome
+                        && let Some(end) = step.bulk_end
+                    {
+                        crash::step(Step::Trimmed);
+                        // Only now: until the commit the rows said that it is there.
+                        self.bulk.release(step.trimmed.session, end);
+                        self.reserve.take();
+                    }
+                    request.answer(outcome);
                 }
-                let _ = reply.send(Ok(()));
             }
-            (Self::Update { reply, .. } | Self::Delete { reply, .. }, Outcome::Done) => {
-                let _ = reply.send(Ok(()));
+            Err(refused) if group.len() == 1 => {
+                let request = group.remove(0);
+                let error = refused.explain(request.what(), &self.file);
+                let is_full = matches!(error, StoreError::Full { .. });
+                if is_full && request.makes_room() && self.reserve.give_up() {
+                    self.commit_group(&mut vec![request]);
+                } else {
+                    request.refuse(error);
+                }
             }
-            (request, _) => unreachable!("`{}` has another outcome", request.what()),
+            // One of them spoilt it for all: each by itself, so that only that one fails.
+            Err(_) => {
+                for request in std::mem::take(group) {
+                    self.commit_group(&mut vec![request]);
+                }
+            }
         }
     }
 
-    fn refuse(self, error: StoreError) {
-        match self {
-            Self::Create { reply, .. } => drop(reply.send(Err(error))),
-            Self::Trim { reply, .. } => drop(reply.send(Err(error))),
-            Self::Append { reply, .. }
-            | Self::Update { reply, .. }
-            | Self::Delete { reply, .. } => drop(reply.send(Err(error))),
-            Self::Close { .. } => {}
+    /// One transaction, all or nothing.
+    fn transact(&mut self, group: &[Request]) -> Result<(), Refused> {
+        self.outcomes.clear();
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        crash::step(Step::Begun);
+        let written = group
+            .iter()
+            .try_for_each(|request| {
+                self.outcomes.push(request.apply(&self.db, &mut self.bulk)?);
+                Ok(())
+            })
+            // Before the commit, which says that it is there.
+            .and_then(|()| Ok(self.bulk.sync()?))
+            .inspect(|()| crash::step(Step::Written))
+            .and_then(|()| Ok(self.db.prepare_cached("COMMIT")?.execute([]).map(drop)?));
+        if written.is_err() && !self.db.is_autocommit() {
+            // SQLite has rolled back by itself after some errors. If this fails too, the next BEGIN says so.
+            let _ = self.db.execute_batch("ROLLBACK");
         }
+        written
     }
 }

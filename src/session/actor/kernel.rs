@@ -434,7 +434,8 @@ impl Actor {
         if self.kernel.connected().is_none() {
             return;
         }
-        self.lose(&Cause::SandboxLost, why);
+        tracing::warn!(session.id = %self.id, why, "a sandbox was lost");
+        self.lose(&Cause::SandboxLost, "the sandbox went away");
         self.abandon();
         self.launch(StartReason::Recovered);
     }

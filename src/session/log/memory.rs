@@ -27,7 +27,7 @@ pub struct MemoryConfig {
 impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
-            log_bytes: 2 << 20,
+            log_bytes: 4 << 20,
             log_events: 512,
             total_bytes: 64 << 20,
             least_bytes: 16 << 10,

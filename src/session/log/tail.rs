@@ -8,47 +8,58 @@ use crate::model::event::Seq;
 use crate::store::StoredEvent;
 
 /// The last events of a log, without gaps up to the last one.
+///
+/// They come and go by batches: the events of a batch share one buffer, which is freed with the last of them.
 pub(super) struct Tail {
     memory: Arc<LogMemory>,
-    events: VecDeque<StoredEvent>,
+    batches: VecDeque<Batch>,
     bytes: usize,
-    /// The last event; it may be in the store only.
-    last: Seq,
+    events: usize,
+}
+
+/// Events that were appended together; never empty.
+struct Batch {
+    events: Vec<StoredEvent>,
+    bytes: usize,
 }
 
 impl Tail {
-    pub(super) fn new(memory: Arc<LogMemory>, last: Seq) -> Self {
+    pub(super) fn new(memory: Arc<LogMemory>) -> Self {
         Self {
             memory,
-            events: VecDeque::new(),
+            batches: VecDeque::new(),
             bytes: 0,
-            last,
+            events: 0,
         }
     }
 
-    /// Adds what follows, and lets go of what is too much.
+    /// Adds a batch that follows, and lets go of what is too much.
     pub(super) fn push(&mut self, events: Vec<StoredEvent>, watched: bool) {
-        for event in events {
-            self.last = event.seq;
-            self.bytes += event.json.len();
-            self.memory.take(event.json.len());
-            self.events.push_back(event);
+        if events.is_empty() {
+            return;
         }
+        let bytes = events.iter().map(|event| event.json.len()).sum();
+        self.bytes += bytes;
+        self.events += events.len();
+        self.memory.take(bytes);
+        self.batches.push_back(Batch { events, bytes });
+        while self.has_too_much(watched)
+            && let Some(batch) = self.batches.pop_front()
+        {
+            self.bytes -= batch.bytes;
+            self.events -= batch.events.len();
+            self.memory.give_back(batch.bytes);
+        }
+    }
+
+    fn has_too_much(&self, watched: bool) -> bool {
         let config = self.memory.config();
-        let (most_bytes, most_events) = (config.log_bytes, config.log_events);
-        let least = config.least_bytes;
         // Without followers nobody reads it but who comes back after a moment. Each log has its least in any case, so that
         // idle ones, which hold what they once had, do not take everything from those that run.
-        while self.events.len() > most_events
-            || self.bytes > most_bytes
-            || self.bytes > least && (!watched || self.memory.is_scarce())
-        {
-            let Some(event) = self.events.pop_front() else {
-                break;
-            };
-            self.bytes -= event.json.len();
-            self.memory.give_back(event.json.len());
-        }
+        let is_least = self.bytes <= config.least_bytes;
+        self.events > config.log_events
+            || self.bytes > config.log_bytes
+            || !is_least && (!watched || self.memory.is_scarce())
     }
 
     /// Events between `after` and `head`, if the first of them is here.
@@ -59,12 +70,18 @@ impl Tail {
         max_events: usize,
         max_bytes: usize,
     ) -> Option<Vec<StoredEvent>> {
-        let first = self.last + 1 - self.events.len() as u64;
-        let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
+        // The batch that the next event is in.
+        let next = after + 1;
+        let batch = self
+            .batches
+            .partition_point(|batch| batch.events[0].seq <= next)
+            .checked_sub(1)?;
         let mut bytes = 0;
         let events: Vec<_> = self
-            .events
-            .range(skip.min(self.events.len())..)
+            .batches
+            .range(batch..)
+            .flat_map(|batch| &batch.events)
+            .skip_while(|event| event.seq < next)
             .take(max_events.max(1))
             .take_while(|event| event.seq <= head)
             .enumerate()

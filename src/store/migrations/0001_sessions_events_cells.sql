@@ -16,17 +16,19 @@ CREATE TABLE positions (
   head         INTEGER NOT NULL,                  -- the last seq, 0 at the beginning
   first        INTEGER NOT NULL,                  -- the first seq that is still there, head + 1 if none is
   bytes        INTEGER NOT NULL,                  -- of JSON in the events that are still there
+  bulk_end     INTEGER NOT NULL,                  -- the end of what counts in its bulk file
   kernel_frame INTEGER NOT NULL,                  -- the last frame of the kernel whose events are here
   active_at_ms INTEGER NOT NULL
 ) STRICT;
 
+-- One number as the key, not (session, seq) WITHOUT ROWID: SQLite compares whole rows there, output included.
 CREATE TABLE events (
-  session INTEGER NOT NULL,
-  seq     INTEGER NOT NULL,
-  at_ms   INTEGER NOT NULL,
-  json    BLOB    NOT NULL,                       -- an Envelope, in the bytes that are sent
-  PRIMARY KEY (session, seq)
-) STRICT, WITHOUT ROWID;
+  id    INTEGER PRIMARY KEY,                      -- session << 36 | seq
+  at_ms INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,                         -- of JSON
+  json  BLOB,                                     -- an Envelope, in the bytes that are sent; null if it is in the bulk file
+  bulk  INTEGER                                   -- where in the session's bulk file it begins
+) STRICT;
 
 CREATE TABLE cells (
   session  INTEGER NOT NULL,

@@ -53,13 +53,24 @@ impl Backend for FakeBackend {
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
             self.created.fetch_add(1, Ordering::Relaxed);
-            if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-                return Err(SandboxError::TimedOut { id: spec.id, what: "come up", seconds: 1 });
+            if self
+                .failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                return Err(SandboxError::TimedOut {
+                    id: spec.id,
+                    what: "come up",
+                    seconds: 1,
+                });
             }
             let (connections, accept) = mpsc::channel(4);
             tokio::spawn(Agent::new(spec.id).run(accept));
             self.sandboxes.insert(spec.id, connections);
-            let sandbox = FakeSandbox { id: spec.id, sandboxes: self.sandboxes.clone() };
+            let sandbox = FakeSandbox {
+                id: spec.id,
+                sandboxes: self.sandboxes.clone(),
+            };
             Ok(Arc::new(sandbox) as Arc<dyn Sandbox>)
         }
         .boxed()
@@ -102,7 +113,10 @@ impl Sandbox for FakeSandbox {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             let agent = self.sandboxes.get(&self.id).map(|agent| agent.clone());
             let agent = agent.ok_or(SandboxError::NotFound(self.id))?;
-            agent.send(theirs).await.map_err(|_| SandboxError::NotFound(self.id))?;
+            agent
+                .send(theirs)
+                .await
+                .map_err(|_| SandboxError::NotFound(self.id))?;
             Ok(Box::new(ours) as Box<dyn Stream>)
         }
         .boxed()
@@ -146,7 +160,13 @@ enum Blocked {
 
 impl Agent {
     fn new(id: SandboxId) -> Self {
-        Self { id, kept: Vec::new(), kernels: 0, count: 0, cell: None }
+        Self {
+            id,
+            kept: Vec::new(),
+            kernels: 0,
+            count: 0,
+            cell: None,
+        }
     }
 
     async fn run(mut self, mut accept: mpsc::Receiver<DuplexStream>) {
@@ -193,11 +213,14 @@ impl Agent {
                 return Some(frame(Kind::Answer, received.number, &json!({})));
             }
             Kind::Request | Kind::Execute => {
-                let request: NumberedRequest = serde_json::from_slice(&received.payload).expect("a request");
+                let request: NumberedRequest =
+                    serde_json::from_slice(&received.payload).expect("a request");
                 self.request(request);
             }
             Kind::Interrupt => match self.cell.as_mut().and_then(|cell| cell.blocked.take()) {
-                Some(Blocked::Stubborn) => self.cell.as_mut().expect("it runs").blocked = Some(Blocked::Stubborn),
+                Some(Blocked::Stubborn) => {
+                    self.cell.as_mut().expect("it runs").blocked = Some(Blocked::Stubborn)
+                }
                 Some(_) => self.fail("KeyboardInterrupt", ""),
                 None => {}
             },
@@ -214,11 +237,18 @@ impl Agent {
             Request::Execute(execute) => {
                 self.count += u32::from(execute.store_history && !execute.silent);
                 let rest = execute.code.lines().map(str::to_owned).collect();
-                self.cell = Some(Running { id, silent: execute.silent, rest, blocked: None });
+                self.cell = Some(Running {
+                    id,
+                    silent: execute.silent,
+                    rest,
+                    blocked: None,
+                });
                 self.step();
             }
             Request::InputReply { value, .. } => {
-                let Some(cell) = self.cell.as_mut() else { return };
+                let Some(cell) = self.cell.as_mut() else {
+                    return;
+                };
                 if !matches!(cell.blocked.take(), Some(Blocked::Asking(_))) {
                     return;
                 }
@@ -241,12 +271,16 @@ impl Agent {
     fn step(&mut self) {
         while let Some(line) = self.cell.as_mut().and_then(|cell| cell.rest.pop_front()) {
             let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
-            let block = |cell: &mut Option<Running>, blocked| cell.as_mut().expect("it runs").blocked = Some(blocked);
+            let block = |cell: &mut Option<Running>, blocked| {
+                cell.as_mut().expect("it runs").blocked = Some(blocked)
+            };
             match command {
                 "print" => self.keep(Kind::Stdout, format!("{rest}\n").into()),
                 "write" => self.keep(Kind::Stdout, rest.to_owned().into()),
                 "warn" => self.keep(Kind::Stderr, format!("{rest}\n").into()),
-                "show" => self.message(json!({ "type": "display_data", "data": { "text/plain": rest } })),
+                "show" => {
+                    self.message(json!({ "type": "display_data", "data": { "text/plain": rest } }))
+                }
                 "result" => {
                     let count = self.count;
                     self.message(json!({ "type": "execute_result", "execution_count": count, "data": { "text/plain": rest } }));
@@ -284,8 +318,16 @@ impl Agent {
         if !cell.silent {
             reply["execution_count"] = self.count.into();
         }
-        let usage = UsageReport { id: cell.id, wall_us: 1000, cpu_us: 1000, peak_memory_bytes: None };
-        self.keep(Kind::Usage, serde_json::to_vec(&usage).expect("JSON").into());
+        let usage = UsageReport {
+            id: cell.id,
+            wall_us: 1000,
+            cpu_us: 1000,
+            peak_memory_bytes: None,
+        };
+        self.keep(
+            Kind::Usage,
+            serde_json::to_vec(&usage).expect("JSON").into(),
+        );
         self.reply(cell.id, reply);
     }
 
@@ -297,8 +339,19 @@ impl Agent {
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
         self.cell = None;
-        let exit = KernelExit { kernel: self.kernels, code, signal, out_of_memory, peak_memory_bytes: None, limit: None };
-        self.keep(Kind::KernelExited, serde_json::to_vec(&exit).expect("JSON").into());
+        let exit = KernelExit {
+            kernel: self.kernels,
+            code,
+            signal,
+            out_of_memory,
+            peak_memory_bytes: None,
+            limit: None,
+            violation: None,
+        };
+        self.keep(
+            Kind::KernelExited,
+            serde_json::to_vec(&exit).expect("JSON").into(),
+        );
     }
 
     fn message(&mut self, json: Value) {
@@ -312,7 +365,12 @@ impl Agent {
 
     fn keep(&mut self, kind: Kind, payload: Bytes) {
         let number = self.kept.len() as u64 + 1;
-        self.kept.push(Frame { kind: kind as u8, flags: 0, number, payload });
+        self.kept.push(Frame {
+            kind: kind as u8,
+            flags: 0,
+            number,
+            payload,
+        });
     }
 }
 
@@ -326,12 +384,20 @@ async fn next(
 }
 
 fn frame(kind: Kind, number: u64, value: &impl serde::Serialize) -> Frame {
-    Frame { kind: kind as u8, flags: 0, number, payload: serde_json::to_vec(value).expect("JSON").into() }
+    Frame {
+        kind: kind as u8,
+        flags: 0,
+        number,
+        payload: serde_json::to_vec(value).expect("JSON").into(),
+    }
 }
 
 fn with_length(json: &Value) -> Bytes {
     let json = serde_json::to_vec(json).expect("JSON");
-    let mut bytes = u32::try_from(json.len()).expect("a short message").to_le_bytes().to_vec();
+    let mut bytes = u32::try_from(json.len())
+        .expect("a short message")
+        .to_le_bytes()
+        .to_vec();
     bytes.extend(json);
     bytes.into()
 }

@@ -1,0 +1,102 @@
+# What there is to do here. `make` alone lists it; each target sets up whatever it needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# The system's Python is preferred to one in somebody's home, since sandboxes of other users have to read it too.
+PYTHON ?= $(shell for python in /usr/bin/python3 python3; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; \
+	done; echo python3)
+VENV := .venv
+# Arguments for `evercell serve`: make run ARGS="--listen 127.0.0.1:9000"
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+.PHONY: run
+run: build env ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell
+	@exec target/release/evercell serve --data-dir ./.evercell --python-env $(VENV) --kernel-lib kernel-image $(ARGS)
+
+.PHONY: build
+build: prerequisites ## Build the server with optimisations
+	@cargo build --release --locked --bin evercell
+
+.PHONY: env
+env: prerequisites ## Make the Python environment of the kernels in ./.venv
+	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV)
+
+.PHONY: env-test
+env-test: prerequisites
+	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
+
+.PHONY: test
+test: env-test ## Run all tests; as root, those of isolation once more as an ordinary user
+	@if command -v cargo-nextest >/dev/null; then
+		cargo nextest run --locked
+	else
+		echo "skipped: a limit per test, since cargo-nextest is not installed; running cargo test"
+		cargo test --locked --lib --bins --tests
+	fi
+	cargo test --locked --quiet --doc
+	tests/as_user.sh
+	(cd kernel-image && ../$(VENV)/bin/python -m pytest -q)
+
+.PHONY: test-all
+test-all: ## Run all tests, the slow ones included, on every backend that there is
+	@TEST_BACKENDS=fake,native TEST_SLOW=1 $(MAKE) --no-print-directory test
+
+.PHONY: lint
+lint: env-test ## Check format, lints, documentation, imports and licences; warnings are errors
+	@cargo fmt --check
+	cargo clippy --locked --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	cargo test --locked --quiet --test tidy
+	$(VENV)/bin/ruff check kernel-image
+	$(VENV)/bin/ruff format --check kernel-image
+	if command -v cargo-deny >/dev/null; then
+		cargo deny --log-level error check
+	else
+		echo "skipped: licences and advisories, since cargo-deny is not installed"
+	fi
+
+.PHONY: fmt
+fmt: env-test ## Format Rust and Python
+	@cargo fmt
+	$(VENV)/bin/ruff format kernel-image
+	$(VENV)/bin/ruff check --fix kernel-image
+
+.PHONY: bless
+bless: env-test ## Accept what the frozen snapshots have become: review the diff
+	@INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --locked --quiet --lib --bins --tests
+	git status --short -- '*.snap' '*.rs'
+
+.PHONY: bench
+bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine in the same run
+	@bench/run
+
+.PHONY: clean
+clean: ## Remove what was built, the Python environment included; ./.evercell stays
+	@cargo clean
+	rm -rf $(VENV) $(VENV).lock
+
+# Names everything that is missing at once, with the line that installs it.
+.PHONY: prerequisites
+prerequisites:
+	@missing=() packages=()
+	command -v cargo >/dev/null || missing+=("cargo (install Rust from https://rustup.rs)")
+	command -v cc >/dev/null || { missing+=("a C compiler"); packages+=(build-essential); }
+	if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+		missing+=("Python 3.11 or newer (\`$(PYTHON)\` is not; name another one with PYTHON=python3.12)")
+		packages+=(python3 python3-venv)
+	elif ! "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null; then
+		missing+=("Python's venv")
+		packages+=(python3-venv)
+	fi
+	[ $${#missing[@]} -gt 0 ] || exit 0
+	printf 'missing: %s\n' "$${missing[@]}" >&2
+	[ $${#packages[@]} -eq 0 ] || printf '\nhint: sudo apt-get install %s fonts-noto-cjk\n' "$${packages[*]}" >&2
+	exit 1

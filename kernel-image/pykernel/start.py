@@ -1,0 +1,75 @@
+"""From a process that has everything loaded to a kernel that serves: what the zygote's child and a lone kernel share."""
+
+import os
+import sys
+
+from . import jail, messages, preload, shell, streams, system
+from .channel import Channel
+from .comms import Comms
+from .interrupts import Interrupts
+from .kernel import Kernel
+from .ring import STDERR, STDOUT, Ring
+
+
+class Prepared:
+    """All that a kernel needs and that does not depend on the session: made once, shared by fork."""
+
+    def __init__(self):
+        self.modules = preload.load()
+        self.interrupts = Interrupts()
+        self.channel = Channel(self.interrupts)
+        self.shell = shell.make(self.channel, self.interrupts)
+        self.comms = Comms(self.channel)
+        self.flush_c = streams.buffer_c_stdout_by_line()
+        self.kernel = Kernel(self.channel, self.shell, self.interrupts, self.comms, self.flush_c)
+        preload.warm(self.shell, self.kernel)
+        self.kernel.forget()
+        self.packages = preload.versions()
+        streams.record_headers(STDOUT)
+        streams.record_headers(STDERR)
+        preload.freeze()
+
+
+def run(prepared, jail_wanted, descriptors):
+    """Becomes the kernel of one session. Never returns."""
+    # 1 to 6. The jail.
+    try:
+        jail.enter(jail_wanted, descriptors)
+    except jail.JailError as error:
+        jail.die(error)
+
+    # 7. The ring, and everything that Python prints into it.
+    pipes = (descriptors["stdout"], descriptors["stderr"])
+    ring = Ring(descriptors["ring"], descriptors["doorbell"], descriptors["space"], pipes, prepared.interrupts)
+    prepared.channel.attach(descriptors["control"], ring)
+    out, err = streams.TextStream(ring, STDOUT), streams.TextStream(ring, STDERR)
+    sys.stdout = sys.__stdout__ = out
+    sys.stderr = sys.__stderr__ = err
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    streams.watch_other_writers(ring, (out, err), prepared.channel.leave_ring)
+
+    # 8. What must not be the same in two sessions, and what programs started here should know.
+    preload.reseed()
+    defaults()
+
+    # 9. Interrupts, from now on; then requests.
+    prepared.interrupts.install()
+    prepared.channel.send(
+        messages.Ready(os.getpid(), preload.python_version(), prepared.packages, prepared.modules)
+    )
+    prepared.kernel.serve()
+
+
+def defaults():
+    """Sets what makes programs and libraries behave well in a session, unless the operator has said otherwise."""
+    wanted = {
+        # Plots as data for the client, instead of looking for a browser.
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        # For Python programs started from cells: the kernel itself has its backend.
+        "MPLBACKEND": "agg",
+    }
+    if not system.has_network():
+        # `!pip install` gives up at once instead of trying for half a minute.
+        wanted.update({"PIP_RETRIES": "0", "PIP_DEFAULT_TIMEOUT": "3", "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)

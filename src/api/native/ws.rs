@@ -1,0 +1,105 @@
+//! The WebSocket: takes the connection, and hands it to the loop that serves it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio_tungstenite::tungstenite::Error as SocketError;
+
+use super::commands::carry_out;
+use super::ws_loop::{Events, ReadFailure, serve};
+use crate::api::Api;
+use crate::api::auth::SUBPROTOCOL;
+use crate::api::error::{ApiError, Code};
+use crate::api::extract::{Params, SessionPath};
+use crate::model::event::Seq;
+use crate::session::log::Subscription;
+use crate::session::{Denied, SessionError};
+
+/// The longest message that is accepted, in bytes.
+pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
+
+/// What is set aside for each connection to read into, in bytes. A session may have many that are mostly quiet.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// From where to begin.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WsParams {
+    /// The last event that is known; 0 for none.
+    #[serde(default)]
+    after: Seq,
+}
+
+/// A WebSocket: one event per text message out, commands in.
+///
+/// See `/v1/schema/events.json` and `/v1/schema/commands.json`. Close codes: 1000 the session has ended, 1001 the server is stopping, 1007 not UTF-8,
+/// 1009 message too long, 4408 nothing heard for a minute, 4409 the cursor is ahead of the log, 4410 the events after it were trimmed.
+#[utoipa::path(
+    get, path = "/v1/sessions/{session}/ws", tag = "events",
+    params(("session" = String, Path), ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said")),
+    responses(
+        (status = 101, description = "Events follow"),
+        (status = 400, description = "`bad_upgrade`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
+    )
+)]
+pub(crate) async fn connect(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    Params(params): Params<WsParams>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade =
+        upgrade.map_err(|rejection| ApiError::new(Code::BadUpgrade, rejection.body_text()))?;
+    let log = api.sessions.log(&id).await?;
+    // The log of a session that has ended can still be read.
+    let session = match api.sessions.find(&id).await {
+        Ok(session) => Some(Arc::new(session)),
+        Err(SessionError::Denied(Denied::Ended)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(MESSAGE)
+        .max_frame_size(MESSAGE)
+        .read_buffer_size(READ_BUFFER);
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
+        let events = LogEvents(log.subscribe(params.after));
+        let carry_out = |op| {
+            let session = session.clone();
+            async move {
+                let session = session.ok_or(ApiError::from(Denied::Ended))?;
+                carry_out(op, &session).await
+            }
+        };
+        let end = serve(socket, events, carry_out, &api.config.stopping).await;
+        tracing::debug!(session.id = %id, ?end, "a client left");
+    }))
+}
+
+/// The log as the loop reads it.
+struct LogEvents(Subscription);
+
+impl Events for LogEvents {
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, ApiError> {
+        let batch = self.0.next().await?;
+        Ok(batch.map(|events| events.into_iter().map(|event| event.json).collect()))
+    }
+}
+
+fn read_failure(error: &axum::Error) -> ReadFailure {
+    use std::error::Error as _;
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(SocketError::Utf8(_)) => ReadFailure::BadText,
+        Some(SocketError::Capacity(_)) => ReadFailure::TooLarge,
+        _ => ReadFailure::Broken,
+    }
+}

@@ -1,0 +1,392 @@
+//! `evercell serve`, the composition root: builds every room from the bottom up, serves, and takes them down in the reverse order.
+
+mod token;
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use futures_util::{StreamExt, stream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::shutdown::{Stops, within};
+use super::{hinted, telemetry};
+use crate::api;
+use crate::config::flags::{Durability, Flags};
+use crate::config::{Config, Surroundings, Token};
+use crate::kernel::{self, Launcher};
+use crate::model::id::SandboxId;
+use crate::sandbox::Backend;
+use crate::sandbox::native::{self, NativeBackend};
+use crate::session::{self, Sessions};
+use crate::store::{self, Store, TrimPolicy};
+
+pub(super) use token::TOKEN_FILE;
+
+/// How long an agent lives on without a server.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(60);
+/// How long each step of stopping may take, after the grace.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long what was to be sent last may take to leave, before connections are closed.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How often old events and sessions are looked for.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// How the ready line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadyLine {
+    Text,
+    Json,
+}
+
+/// Serves until a signal says to stop.
+pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
+    telemetry::start(&flags.log)?;
+    let config = Config::new(flags, &Surroundings::of_process())?;
+    let line = if flags.ready_json {
+        ReadyLine::Json
+    } else {
+        ReadyLine::Text
+    };
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(run(config, line));
+    // What still reads a disk then has had its time.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn run(config: Config, line: ReadyLine) -> Result<ExitCode> {
+    let mut stops = Stops::new()?;
+    let grace = config.grace;
+    let mut rooms = Rooms::default();
+    let started = tokio::select! {
+        started = rooms.start(&config, line) => started,
+        signal = stops.next() => {
+            info!(signal, "stopping before it was ready");
+            rooms.stop(Duration::ZERO, &mut stops).await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if let Err(error) = started {
+        rooms.stop(Duration::ZERO, &mut stops).await;
+        return Err(error);
+    }
+    let signal = stops.next().await;
+    info!(
+        signal,
+        grace_s = grace.as_secs_f64(),
+        "stopping; a second signal ends the grace"
+    );
+    rooms.stop(grace, &mut stops).await;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What stands so far, in the order in which it was built.
+#[derive(Default)]
+struct Rooms {
+    store: Option<Store>,
+    backend: Option<Arc<dyn Backend>>,
+    launcher: Option<Launcher>,
+    sessions: Option<Sessions>,
+    /// Cancelled when clients are let go.
+    stopping: CancellationToken,
+    /// Keep the pool filled, and old events away.
+    keepers: Vec<JoinHandle<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Rooms {
+    /// Builds everything, and says so on stdout when it can serve.
+    async fn start(&mut self, config: &Config, line: ReadyLine) -> Result<()> {
+        // The address is taken first, since that fails soonest; nobody can connect before everything stands.
+        let socket = bind(config.listen)?;
+        let store = open_store(config).await?;
+        self.store = Some(store.clone());
+        let token = match &config.token {
+            Some(token) => token.clone(),
+            None => token::of(&config.data_dir)?,
+        };
+        let backend = start_backend(config).await?;
+        self.backend = Some(backend.clone());
+        clear(&*backend, &config.data_dir.join(WORKSPACES)).await;
+
+        let launcher = Launcher::new(backend, launcher_config(config));
+        self.launcher = Some(launcher.clone());
+        // Ready means that a cell has run.
+        launcher
+            .warm_up()
+            .await
+            .context("no kernel can be started")?;
+        self.keepers
+            .push(tokio::spawn(launcher.clone().keep_warm()));
+
+        let sessions = Sessions::start(store, launcher, session_config(config))
+            .await
+            .context("cannot take over the sessions in the data directory")?;
+        self.sessions = Some(sessions.clone());
+        self.keepers
+            .push(tokio::spawn(keep_trimmed(sessions.clone(), config.clone())));
+
+        let router = api::router(sessions, self.api_config(config, &token));
+        let listener = listen(socket, config.listen)?;
+        let address = listener
+            .local_addr()
+            .context("the listener has no address")?;
+        let serving = api::serve(
+            listener,
+            router,
+            config.max_connections,
+            self.stopping.clone(),
+        );
+        self.server = Some(tokio::spawn(serving));
+        say_ready(address, &token, line).context("cannot write the ready line")?;
+        info!(listen = %address, data_dir = %config.data_dir.display(), "ready");
+        Ok(())
+    }
+
+    fn api_config(&self, config: &Config, token: &Token) -> api::Config {
+        api::Config {
+            token: Some(api::Token::new(token.reveal())),
+            allowed_origins: config.allow_origin.clone(),
+            allowed_hosts: config.allow_host.clone(),
+            max_upload_bytes: config.ceilings.limits.workspace_bytes,
+            stopping: self.stopping.clone(),
+        }
+    }
+
+    /// Takes down what stands, the last first. Bounded: a step that takes too long is named in the log and left behind.
+    async fn stop(&mut self, grace: Duration, stops: &mut Stops) {
+        if let Some(sessions) = self.sessions.take() {
+            tokio::select! {
+                drained = tokio::time::timeout(grace, sessions.drain()) => if drained.is_err() && !grace.is_zero() {
+                    info!("the grace is over; cells that still run are stopped");
+                },
+                signal = stops.next() => info!(signal, "no longer waiting for running cells"),
+            }
+            within(STOP_LIMIT, "ending sessions", sessions.stop()).await;
+            // Clients hear how it ended before they are let go.
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        self.stopping.cancel();
+        if let Some(server) = self.server.take() {
+            within(STOP_LIMIT, "closing connections", server).await;
+        }
+        for keeper in self.keepers.drain(..) {
+            keeper.abort();
+            // It is over, one way or the other.
+            let _ = keeper.await;
+        }
+        if let Some(launcher) = self.launcher.take() {
+            within(STOP_LIMIT, "ending warm kernels", launcher.drain_pool()).await;
+        }
+        if let Some(backend) = self.backend.take() {
+            within(STOP_LIMIT, "ending the backend", backend.shut_down()).await;
+        }
+        if let Some(store) = self.store.take() {
+            within(STOP_LIMIT, "closing the store", store.close()).await;
+        }
+    }
+}
+
+// --- from one configuration to those of the rooms ----------------------------------------------------------------------
+
+/// Where workspaces lie, below the data directory.
+const WORKSPACES: &str = "workspaces";
+
+async fn open_store(config: &Config) -> Result<Store> {
+    let store_config = store::Config {
+        durability: match config.durability {
+            Durability::Process => store::Durability::Process,
+            Durability::Power => store::Durability::Power,
+        },
+        ..store::Config::new(&config.data_dir)
+    };
+    let opened = tokio::task::spawn_blocking(|| Store::open(store_config)).await?;
+    Ok(opened?)
+}
+
+async fn start_backend(config: &Config) -> Result<Arc<dyn Backend>> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let native = native_config(config.data_dir.clone(), program, &config.kernels);
+    Ok(Arc::new(NativeBackend::start(native).await?))
+}
+
+/// What the native backend needs to know; `doctor` asks with the same.
+pub(super) fn native_config(
+    data_dir: std::path::PathBuf,
+    program: std::path::PathBuf,
+    kernels: &crate::config::Kernels,
+) -> native::Config {
+    native::Config {
+        data_dir,
+        program,
+        python_env: kernels.python_env.clone(),
+        pykernel_dir: kernels.kernel_lib.join("pykernel"),
+        first_id: native::Config::FIRST_ID,
+        ids: native::Config::IDS,
+        orphan: ORPHAN_LIMIT,
+    }
+}
+
+fn launcher_config(config: &Config) -> kernel::Config {
+    let (pool_min, pool_max) = config.pool;
+    kernel::Config {
+        workspaces: config.data_dir.join(WORKSPACES),
+        defaults: config.defaults.limits.clone(),
+        pool_min,
+        pool_max,
+        orphan_limit: ORPHAN_LIMIT,
+    }
+}
+
+fn session_config(config: &Config) -> session::Config {
+    session::Config {
+        max_sessions: config.max_sessions,
+        max_queued: config.max_queued,
+        defaults: config.defaults.clone(),
+        ceilings: config.ceilings.clone(),
+    }
+}
+
+// --- steps -------------------------------------------------------------------------------------------------------------
+
+/// Takes an address, without listening yet.
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
+    let bound = (|| {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // Else a port would be closed for a minute after every restart.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    })();
+    bound.map_err(|error| cannot_listen(address, error))
+}
+
+fn listen(socket: TcpSocket, address: SocketAddr) -> Result<TcpListener> {
+    socket
+        .listen(BACKLOG)
+        .map_err(|error| cannot_listen(address, error))
+}
+
+fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program has it; choose another port with `--listen`, or port 0 for a free one"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are root's; choose a higher one with `--listen`"
+        }
+        _ => "choose an address of this machine with `--listen`",
+    };
+    hinted(format!("cannot listen on `{address}`: {error}"), hint)
+}
+
+/// Destroys what a server that died has left: no sandbox of it is used again, nor is a workspace that no session has had.
+async fn clear(backend: &dyn Backend, workspaces: &Path) {
+    let left = backend.list().await.unwrap_or_else(|error| {
+        warn!(error = %error, "cannot look for sandboxes of an earlier server");
+        Vec::new()
+    });
+    if !left.is_empty() {
+        info!(
+            sandboxes = left.len(),
+            "removing what an earlier server left"
+        );
+    }
+    stream::iter(left)
+        .for_each_concurrent(16, |sandbox| async move {
+            if let Err(error) = backend.destroy(sandbox).await {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                warn!(sandbox.id = %sandbox, error, "a sandbox of an earlier server could not be removed");
+            }
+        })
+        .await;
+    // Those of the pool carry the name of their sandbox until a session has them.
+    for entry in fs::read_dir(workspaces).into_iter().flatten().flatten() {
+        let is_of_pool = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.parse::<SandboxId>().is_ok());
+        if is_of_pool && let Err(error) = fs::remove_dir_all(entry.path()) {
+            warn!(error = %error, "a workspace of an earlier server could not be removed");
+        }
+    }
+}
+
+/// Removes old events and sessions from time to time, for as long as it is let.
+async fn keep_trimmed(sessions: Sessions, config: Config) {
+    loop {
+        tokio::time::sleep(TRIM_EVERY).await;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let before = now.saturating_sub(config.retain);
+        let policy = TrimPolicy {
+            events_older_than_ms: None,
+            bytes_per_session: Some(config.retain_log),
+            bytes_total: Some(config.retain_logs),
+            ended_older_than_ms: u64::try_from(before.as_millis()).ok(),
+        };
+        if let Err(error) = sessions.trim(policy).await {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            warn!(
+                error,
+                "old events and sessions could not be removed; it is tried again later"
+            );
+        }
+    }
+}
+
+/// The one line on stdout: it can serve.
+fn say_ready(address: SocketAddr, token: &Token, line: ReadyLine) -> io::Result<()> {
+    let token = token.reveal();
+    let url = format!("http://{address}/?token={token}");
+    let mut out = io::stdout().lock();
+    match line {
+        ReadyLine::Text => writeln!(out, "evercell is ready at {url}")?,
+        ReadyLine::Json => {
+            let line = json!({
+                "url": url,
+                "token": token,
+                "listen": address.to_string(),
+                "pid": std::process::id(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            writeln!(out, "{line}")?;
+        }
+    }
+    out.flush()
+}
+
+/// Each session and each client is a few descriptors; the soft limit is often meant for programs that use `select`.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Without it there are fewer sessions, and the error that says so comes then.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+}

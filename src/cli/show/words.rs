@@ -1,0 +1,157 @@
+//! What happened to a session, in words.
+
+use std::time::Duration;
+
+use super::Detail;
+use crate::config::units::{show_duration, show_size};
+use crate::model::event::{
+    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, Usage, Verdict,
+};
+
+/// An event in words; none where it is shown in another way or needs none.
+pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
+    let everything = detail == Detail::Everything;
+    match event {
+        Event::SessionOpened { session, reopened } if everything => Some(match reopened {
+            false => format!("session `{session}` was opened"),
+            true => format!(
+                "session `{session}` was opened again, with its files and without its variables"
+            ),
+        }),
+        Event::KernelStarted {
+            python,
+            warm,
+            took_ms,
+            ..
+        } if everything => {
+            let how = if *warm { "from the pool" } else { "made anew" };
+            Some(format!(
+                "a kernel is ready: Python {python}, {how}, after {took_ms} ms"
+            ))
+        }
+        Event::KernelFailed { message } => Some(format!("no kernel could be started: {message}")),
+        Event::KernelLost { cause, state } => Some(format!(
+            "the kernel is gone: {}; {}",
+            cause_in_words(cause),
+            verdict(state)
+        )),
+        Event::InputClosed { outcome, .. } => match outcome {
+            InputOutcome::Answered => None,
+            InputOutcome::TimedOut => Some("nobody answered in time".to_owned()),
+            InputOutcome::Interrupted => Some("the question was taken back".to_owned()),
+        },
+        Event::DeadlineWarning { extendable_ms, .. } => Some(format!(
+            "the deadline is near; it can be extended by {}",
+            duration(*extendable_ms)
+        )),
+        Event::DeadlineExtended { by_ms, .. } => {
+            Some(format!("the deadline was extended by {}", duration(*by_ms)))
+        }
+        Event::Interrupted { reason, rung, .. } => {
+            let why = match reason {
+                InterruptReason::Requested => "on request",
+                InterruptReason::Deadline => "at its deadline",
+                InterruptReason::ServerStopping => "since the server stops",
+            };
+            Some(match rung {
+                Rung::Sigint => format!("the cell is interrupted {why}"),
+                Rung::SecondSigint => format!("the cell is interrupted once more {why}"),
+                Rung::Kill => format!("the cell is killed {why}"),
+            })
+        }
+        Event::CellFinished {
+            status,
+            cause,
+            state,
+            usage,
+            ..
+        } => finished(*status, cause.as_ref(), state, usage.as_ref(), detail),
+        Event::SessionEnded { reason } => Some(format!(
+            "the session has ended: {}",
+            match reason {
+                EndReason::Deleted => "it was deleted",
+                EndReason::Idle => "it was idle for as long as it may be",
+                EndReason::ServerStopped => "the server stopped",
+                EndReason::Internal => "the server made an error of its own, which is in its log",
+            }
+        )),
+        _ => None,
+    }
+}
+
+fn finished(
+    status: CellStatus,
+    cause: Option<&Cause>,
+    state: &Verdict,
+    usage: Option<&Usage>,
+    detail: Detail,
+) -> Option<String> {
+    let used = usage
+        .filter(|_| detail == Detail::Everything)
+        .map(used)
+        .unwrap_or_default();
+    match (status, cause) {
+        (CellStatus::Ok, _) => Some(format!("ok{used}")),
+        // The traceback has said it.
+        (CellStatus::Error, Some(Cause::Exception) | None) => {
+            (detail == Detail::Everything).then(|| format!("error{used}"))
+        }
+        (CellStatus::Error, Some(cause)) => Some(format!(
+            "the cell was stopped: {}; {}{used}",
+            cause_in_words(cause),
+            verdict(state)
+        )),
+        (CellStatus::Aborted, cause) => Some(match cause {
+            Some(cause) => format!("the cell did not run: {}", cause_in_words(cause)),
+            None => "the cell did not run".to_owned(),
+        }),
+    }
+}
+
+fn used(usage: &Usage) -> String {
+    let memory = usage
+        .peak_memory_bytes
+        .map(|bytes| format!(", {} at most", show_size(bytes)));
+    format!(
+        ", {} ({} of processor{})",
+        duration(usage.wall_ms),
+        duration(usage.cpu_ms),
+        memory.unwrap_or_default()
+    )
+}
+
+fn cause_in_words(cause: &Cause) -> String {
+    match cause {
+        Cause::Exception => "the code raised an exception".to_owned(),
+        Cause::Deadline => "its time was up".to_owned(),
+        Cause::Interrupted => "it was interrupted".to_owned(),
+        Cause::Cancelled => "it was cancelled".to_owned(),
+        Cause::EarlierError => "a cell before it ended with an error".to_owned(),
+        Cause::OutOfMemory { limit_bytes, .. } => {
+            format!("it needed more than {} of memory", show_size(*limit_bytes))
+        }
+        Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
+        Cause::Exited { code } => format!("the kernel's process exited with {code}"),
+        Cause::DiskLimit { limit_bytes } => {
+            format!("it wrote more than {} to disk", show_size(*limit_bytes))
+        }
+        Cause::Unresponsive => "the kernel did not answer any more".to_owned(),
+        Cause::Restart => "the kernel was restarted".to_owned(),
+        Cause::NoKernel => "no kernel could be started".to_owned(),
+        Cause::SandboxLost => "the sandbox went away".to_owned(),
+        Cause::ServerStopped => "the server stopped".to_owned(),
+        Cause::SessionEnded => "the session ended".to_owned(),
+    }
+}
+
+fn verdict(state: &Verdict) -> String {
+    match state {
+        Verdict::Kept => "variables are kept".to_owned(),
+        Verdict::RolledBack { .. } => "variables are as they were before the cell".to_owned(),
+        Verdict::Lost { why } => format!("variables are lost: {why}"),
+    }
+}
+
+fn duration(ms: u64) -> String {
+    show_duration(Duration::from_millis(ms))
+}

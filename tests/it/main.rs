@@ -1,0 +1,11 @@
+//! Tests of the whole.
+//!
+//! A *house* test runs the whole server in this process on a fake backend with a held clock: a script, and the session's log as a transcript.
+//! A *world* test runs real kernels in real sandboxes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+mod house;
+mod isolation;
+mod world;

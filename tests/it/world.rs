@@ -1,0 +1,6 @@
+//! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
+
+mod faults;
+mod kernel;
+mod many;
+mod resume;
