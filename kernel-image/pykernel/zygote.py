@@ -1,8 +1,8 @@
 """The zygote: a process with everything loaded, from which kernels are forked into their sandboxes.
 
-Three forks make one kernel. C enters the cgroups and namespaces, which the zygote itself could never leave again; D is
-the first process inside the pid namespace; K is the kernel, and since D ends at once, K becomes a child of the agent,
-PID 1 there.
+Three forks make one kernel. C enters the cgroups and namespaces, which the zygote itself could never leave
+again; D is the first process inside the pid namespace; K is the kernel, and since D ends at once, K becomes a
+child of the agent, PID 1 there.
 """
 
 import json
@@ -27,10 +27,10 @@ class SpawnError(Exception):
 
 
 def serve(listener, lifeline, ready):
-    """Keeps one C waiting for a connection, and makes the next when that one is taken, until the lifeline closes.
+    """Keeps one C waiting for a connection, and makes the next when it is taken, until the lifeline closes.
 
-    Returns the jail and the descriptors in the new kernel, and never in the zygote itself. Making C ahead takes a
-    third of the work out of the way of the one who waits for a kernel.
+    Returns the jail and the descriptors in the new kernel, and never in the zygote itself. Making C ahead
+    takes a third of the work out of the way of the one who waits for a kernel.
     """
     os.set_blocking(listener, False)
     # Children are reaped by the kernel: nobody here asks how C ended.

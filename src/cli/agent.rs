@@ -1,5 +1,6 @@
 //! Hidden: become PID 1 of a sandbox, or the zygote. Started by the native backend only.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -92,6 +93,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     let source = error
         .source()
         .map_or(String::new(), |source| format!(": {source}"));
-    eprintln!("{error}{source}");
+    // Nobody is left to tell if that fails.
+    let _ = writeln!(io::stderr(), "{error}{source}");
     ExitCode::FAILURE
 }

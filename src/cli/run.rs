@@ -170,7 +170,7 @@ impl Run {
                             return Ok(Outcome::Finished(status));
                         },
                     },
-                    Incoming::Lost => self.screen.note("the connection was lost; the cell runs on, and this goes on when the server is back")?,
+                    Incoming::Lost => self.screen.note("the connection was lost; it is tried again, and nothing is missed meanwhile")?,
                     Incoming::Back => self.screen.note("the connection is back")?,
                     Incoming::Ended => bail!("the session ended before the cell did"),
                     Incoming::Failed(error) => {
@@ -206,11 +206,9 @@ impl Run {
         let Some(cell) = reply["cell"].as_str().and_then(|id| id.parse().ok()) else {
             bail!("the server's answer names no cell");
         };
-        match reply["position"].as_u64() {
-            Some(position @ 1..) => self
-                .screen
-                .note(&format!("waiting behind {position} other cells"))?,
-            _ => {}
+        if let Some(position @ 1..) = reply["position"].as_u64() {
+            self.screen
+                .note(&format!("waiting; {position} before this one"))?;
         }
         Ok(cell)
     }

@@ -3,13 +3,13 @@
 /// Cuts a file into cells. A cell without code is none.
 ///
 /// A marker stands at the beginning of its line; what follows it is a title. Lines of `# %% [markdown]` are comments, so such a cell has no
-/// code. Cells are padded with empty lines at their top, so that line numbers in a traceback are those of the file.
+/// code.
 pub(super) fn cells(source: &str) -> Vec<String> {
     let mut cells = Vec::new();
     let mut cell = String::new();
-    for (above, line) in source.lines().enumerate() {
+    for line in source.lines() {
         if is_marker(line) {
-            cells.push(std::mem::replace(&mut cell, "\n".repeat(above)));
+            cells.push(std::mem::take(&mut cell));
         }
         cell.push_str(line);
         cell.push('\n');
@@ -27,7 +27,14 @@ fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '[', '%']))
 }
 
+/// Whether there is anything to run: not in comments, nor in the text that says what a file is for.
 fn has_code(cell: &str) -> bool {
+    for quotes in ["\"\"\"", "'''"] {
+        let text = cell.trim().strip_prefix(quotes);
+        if text.is_some_and(|text| text.find(quotes) == Some(text.len().saturating_sub(3))) {
+            return false;
+        }
+    }
     cell.lines()
         .map(str::trim)
         .any(|line| !line.is_empty() && !line.starts_with('#'))
@@ -51,12 +58,20 @@ mod tests {
         assert_eq!(
             cells(file),
             [
-                "import x\n".to_owned(),
-                "\n# %% First\na = 1\n".to_owned(),
-                format!("{}#%%\nb = 2\n", "\n".repeat(3)),
-                format!("{}# %%\nc = 3\n", "\n".repeat(7)),
+                "import x\n",
+                "# %% First\na = 1\n",
+                "#%%\nb = 2\n",
+                "# %%\nc = 3\n",
             ]
         );
+    }
+
+    #[test]
+    fn what_a_file_says_of_itself_is_not_run() {
+        let text = "\"\"\"A file.\n\nWith cells.\n\"\"\"\n";
+        assert_eq!(cells(&format!("{text}\n# %%\na = 1\n")), ["# %%\na = 1\n"]);
+        assert_eq!(cells(&format!("{text}a = 1\n")).len(), 1);
+        assert_eq!(cells("\"\"\"a\"\"\" + \"\"\"b\"\"\"\n").len(), 1);
     }
 
     #[test]

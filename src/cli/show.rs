@@ -187,10 +187,7 @@ impl<O: Write, E: Write> Screen<O, E> {
         let indent = format!("\n{:>width$}", "...: ", width = label.len());
         self.out.line(&format!(
             "{label}{}",
-            source
-                .trim_start_matches('\n')
-                .trim_end()
-                .replace('\n', &indent)
+            source.trim_end().replace('\n', &indent)
         ))
     }
 

@@ -43,7 +43,7 @@ pub fn show_size(bytes: u64) -> String {
         }
         (unit, scale) = (next, scale * 1024);
     }
-    if bytes % scale == 0 {
+    if bytes.is_multiple_of(scale) {
         format!("{}{unit}", bytes / scale)
     } else {
         format!("{}.{}{unit}", bytes / scale, bytes % scale * 10 / scale)
@@ -58,11 +58,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Shows a duration in whole units, the largest two: `1h 30m`.
 pub fn show_duration(duration: Duration) -> String {
-    let seconds = Duration::from_secs(duration.as_secs());
-    let shown = if seconds < Duration::from_secs(1) {
-        duration
+    let shown = if duration < Duration::from_secs(1) {
+        Duration::from_millis(u64::from(duration.subsec_millis()))
     } else {
-        seconds
+        Duration::from_secs(duration.as_secs())
     };
     let text = humantime::format_duration(shown).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
@@ -167,6 +166,7 @@ mod tests {
         ] {
             assert_eq!(show_duration(Duration::from_millis(ms)), text);
         }
+        assert_eq!(show_duration(Duration::from_nanos(844_477_000)), "844ms");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which sessions there are: opens, finds, lists and deletes them, and puts right what a dead server has left.
 
 mod retention;
+mod stopping;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -286,41 +287,6 @@ impl Sessions {
     /// How many sessions are open.
     pub fn open_count(&self) -> usize {
         self.shared.config.max_sessions - self.shared.room.available_permits()
-    }
-
-    /// Takes no new sessions and no new cells, and waits until those that were accepted are over.
-    pub async fn drain(&self) {
-        self.shared.room.close();
-        self.shared.stopping.cancel();
-        let handles: Vec<SessionHandle> = self
-            .shared
-            .slots
-            .iter()
-            .filter_map(|slot| slot.open())
-            .collect();
-        for mut handle in handles {
-            let is_done = |view: &SessionView| view.running.is_none() && view.queued.is_empty();
-            // A session that has ended is done as well.
-            let _ = handle.view.wait_for(is_done).await;
-        }
-    }
-
-    /// Ends all sessions, for the server stops. Their logs and files stay.
-    pub async fn stop(&self) {
-        self.shared.room.close();
-        self.shared.stopping.cancel();
-        let handles: Vec<SessionHandle> = self
-            .shared
-            .slots
-            .iter()
-            .filter_map(|slot| slot.open())
-            .collect();
-        let ends = handles
-            .iter()
-            .map(|handle| handle.end(EndReason::ServerStopped));
-        futures_util::future::join_all(ends).await;
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
     }
 
     /// Removes what a session that is no longer kept has left on disk.

@@ -8,7 +8,6 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use futures_util::StreamExt as _;
-use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
@@ -29,7 +28,7 @@ pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
 const READ_BUFFER: usize = 16 * 1024;
 
 /// From where to begin.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WsParams {
     /// The last event that is known; 0 for none.
