@@ -55,8 +55,8 @@ lint: env-test ## Check format, lints, documentation, imports and licences; warn
 	cargo clippy --locked --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --quiet --test tidy
-	$(VENV)/bin/ruff check kernel-image
-	$(VENV)/bin/ruff format --check kernel-image
+	$(VENV)/bin/ruff check kernel-image bench examples
+	$(VENV)/bin/ruff format --check kernel-image bench examples
 	if command -v cargo-deny >/dev/null; then
 		cargo deny --log-level error check
 	else
@@ -66,8 +66,8 @@ lint: env-test ## Check format, lints, documentation, imports and licences; warn
 .PHONY: fmt
 fmt: env-test ## Format Rust and Python
 	@cargo fmt
-	$(VENV)/bin/ruff format kernel-image
-	$(VENV)/bin/ruff check --fix kernel-image
+	$(VENV)/bin/ruff format kernel-image bench examples
+	$(VENV)/bin/ruff check --fix kernel-image bench examples
 
 .PHONY: bless
 bless: env-test ## Accept what the frozen snapshots have become: review the diff

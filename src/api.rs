@@ -122,6 +122,3 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .layer(from_fn(frame::record))
         .with_state(api)
 }
-
-#[cfg(test)]
-mod tests;

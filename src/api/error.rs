@@ -378,11 +378,23 @@ mod tests {
             asked_ms: 5000,
             grantable_ms: 700,
         });
-        insta::assert_json_snapshot!(error.detail(), @"");
+        insta::assert_json_snapshot!(error.detail(), @r#"
+        {
+          "code": "beyond_ceiling",
+          "message": "the deadline can be extended by 700 ms more, not by 5000 ms",
+          "grantable_ms": 700
+        }
+        "#);
         let error = ApiError::from(ReadError::Trimmed {
             first_available: 41,
         });
-        insta::assert_json_snapshot!(error.detail(), @"");
+        insta::assert_json_snapshot!(error.detail(), @r#"
+        {
+          "code": "events_trimmed",
+          "message": "the events after this cursor were trimmed; the first that is there is 41: read on with after=40",
+          "first_available": 41
+        }
+        "#);
     }
 
     #[test]

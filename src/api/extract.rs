@@ -58,8 +58,20 @@ async fn collect(body: Body, max: usize) -> Result<Bytes, ApiError> {
     Ok(all.into())
 }
 
-/// Parses JSON from outside, and says what is wrong with it in a way that helps.
+/// Parses an object of JSON from outside, and says what is wrong with it in a way that helps.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A list would be taken for the fields in their order, which is nobody's promise.
+    if bytes
+        .trim_ascii_start()
+        .first()
+        .is_some_and(|first| *first != b'{')
+        && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+    {
+        return Err(ApiError::new(
+            Code::BadField,
+            "this is JSON, but not an object",
+        ));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| bad_json(&error))?;
     json.end()
@@ -182,7 +194,16 @@ async fn segment<S: Send + Sync>(
 ) -> Result<String, ApiError> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|_| ApiError::new(code, "the path is not UTF-8"))?;
+        .map_err(|rejection| {
+            let text = rejection.body_text();
+            // One segment that is not UTF-8 fails them all, whichever is asked for first.
+            let code = if text.contains("`path`") {
+                Code::BadPath
+            } else {
+                code
+            };
+            ApiError::new(code, text)
+        })?;
     let value = params
         .iter()
         .find(|(key, _)| *key == name)

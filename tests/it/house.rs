@@ -1,5 +1,6 @@
 //! House tests: what a session promises, whatever its kernels run in.
 
+mod api;
 mod deadlines;
 mod lifecycle;
 mod queue;

@@ -176,7 +176,8 @@ fn a_request_without_a_kernel_is_refused() {
 #[test]
 fn a_kernel_that_breaks_the_protocol_is_killed_and_the_reason_told() {
     let long = json!({ "id": 1, "padding": "x".repeat(10_000) }).to_string();
-    let cases: [(&str, &dyn Fn(&FakeKernel)); 6] = [
+    type Act<'a> = &'a dyn Fn(&FakeKernel);
+    let cases: [(&str, Act<'_>); 6] = [
         ("a reply came that nobody asked for", &|kernel| {
             kernel.reply(4)
         }),

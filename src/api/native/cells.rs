@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -25,7 +24,7 @@ const CELL: usize = 3 * CellRequest::MAX_CODE + 64 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether to wait for the result, and how much of it is wanted.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResultParams {
     /// Wait for the cell to end.

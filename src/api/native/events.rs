@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt as _, stream};
-use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,7 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which part of the log is wanted.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsParams {
     /// The last event that is known; 0 for none.

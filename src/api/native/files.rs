@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -22,7 +21,7 @@ use crate::api::extract::{BODY_PATIENCE, FilePath, Params, SessionPath, switch, 
 use crate::session::{Download, FileEntry, FileKind, Files, FilesError};
 
 /// Which part of a directory is wanted.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParams {
     /// The directory; the workspace if not said.
@@ -69,7 +68,7 @@ pub(crate) async fn list(
 }
 
 /// What to do with a file besides reading it.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadParams {
     /// Describe it instead of sending it.
@@ -211,7 +210,7 @@ pub(crate) async fn upload(
 }
 
 /// What to make.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MakeParams {
     /// A directory.

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::wire::{OpenedBody, SessionBody, SessionList};
@@ -68,7 +67,7 @@ pub(crate) async fn get(
 }
 
 /// Which part of a list is wanted.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParams {
     /// Begin after this id.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use futures_util::StreamExt as _;
-use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
@@ -18,6 +18,7 @@ use crate::api::Api;
 use crate::api::auth::SUBPROTOCOL;
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{Params, SessionPath};
+use crate::api::serve::Place;
 use crate::model::event::Seq;
 use crate::session::log::Subscription;
 use crate::session::{Denied, SessionError};
@@ -29,7 +30,7 @@ pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
 const READ_BUFFER: usize = 16 * 1024;
 
 /// From where to begin.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WsParams {
     /// The last event that is known; 0 for none.
@@ -54,6 +55,7 @@ pub(crate) async fn connect(
     State(api): State<Api>,
     SessionPath(id): SessionPath,
     Params(params): Params<WsParams>,
+    place: Option<Extension<Place>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade =
@@ -82,6 +84,7 @@ pub(crate) async fn connect(
         };
         let end = serve(socket, events, carry_out, &api.config.stopping).await;
         tracing::debug!(session.id = %id, ?end, "a client left");
+        drop(place);
     }))
 }
 

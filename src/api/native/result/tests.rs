@@ -75,7 +75,53 @@ fn a_cell_that_went_well() {
         json!({"event": "execute_result", "execution_count": 3, "data": {"text/plain": "42"}, "metadata": {}}),
         finished("ok"),
     ]);
-    insta::assert_json_snapshot!(result, @"");
+    insta::assert_json_snapshot!(result, @r#"
+    {
+      "cell": "00000000-0000-7000-8000-000000000001",
+      "status": "ok",
+      "execution_count": 3,
+      "text": {
+        "stdout": {
+          "preview": "hello\n",
+          "bytes": 6,
+          "lines": 1,
+          "truncated": false
+        },
+        "stderr": {
+          "preview": "",
+          "bytes": 0,
+          "lines": 0,
+          "truncated": false
+        }
+      },
+      "result": {
+        "seq": 4,
+        "data": {
+          "text/plain": "42"
+        },
+        "metadata": {}
+      },
+      "displays": [],
+      "error": null,
+      "cause": null,
+      "state": {
+        "verdict": "kept"
+      },
+      "usage": {
+        "wall_ms": 12,
+        "cpu_ms": 10,
+        "output_bytes": 6
+      },
+      "variables": {
+        "added": [],
+        "changed": [],
+        "removed": [],
+        "total": 0
+      },
+      "first_seq": 1,
+      "last_seq": 5
+    }
+    "#);
 }
 
 #[test]
@@ -94,7 +140,14 @@ fn a_cell_that_raised() {
     ]);
     assert_eq!(result.status, ResultStatus::Error);
     assert_eq!(result.cause, Some(Cause::Exception));
-    insta::assert_json_snapshot!(result.error, @"");
+    insta::assert_json_snapshot!(result.error, @r#"
+    {
+      "ename": "ZeroDivisionError",
+      "evalue": "division by zero",
+      "traceback": "ZeroDivisionError\ndivision by zero",
+      "traceback_ansi": "\u001b[31mZeroDivisionError\u001b[0m\ndivision by zero"
+    }
+    "#);
 }
 
 #[test]

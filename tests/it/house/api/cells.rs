@@ -1,0 +1,231 @@
+//! Cells are submitted, waited for, extended and stopped.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Server, request};
+
+#[tokio::test]
+async fn running_a_cell_answers_with_its_result() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let result = server
+        .run("a", "print hello\nwarn careful\nshow figure\nresult 42")
+        .await;
+    assert_eq!(result["status"], "ok");
+    assert_eq!(result["text"]["stdout"]["preview"], "hello\n");
+    assert_eq!(result["text"]["stderr"]["preview"], "careful\n");
+    assert_eq!(result["result"]["data"]["text/plain"], "42");
+    assert_eq!(result["displays"].as_array().unwrap().len(), 1);
+    assert_eq!(result["state"]["verdict"], "kept");
+}
+
+#[tokio::test]
+async fn an_exception_is_a_result_and_not_a_refusal() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let result = server.run("a", "error ValueError no such thing").await;
+    assert_eq!(
+        (&result["status"], &result["error"]["ename"]),
+        (&json!("error"), &json!("ValueError"))
+    );
+}
+
+#[tokio::test]
+async fn submitting_answers_at_once_and_the_result_comes_later() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let answer = server
+        .call(
+            "POST",
+            "/v1/sessions/a/cells",
+            r#"{"code": "wait", "limit_ms": 20000}"#,
+        )
+        .await;
+    assert_eq!(answer.outcome(), "202 -");
+    let submitted = answer.json();
+    assert_eq!(
+        (&submitted["limit_ms"], &submitted["duplicate"]),
+        (&json!(20_000), &json!(false))
+    );
+    let cell = format!(
+        "/v1/sessions/a/cells/{}",
+        submitted["cell"].as_str().unwrap()
+    );
+    let soon = server.call("GET", &format!("{cell}?wait_ms=50"), "").await;
+    assert_eq!(
+        (soon.outcome().as_str(), &soon.json()["status"]),
+        ("202 -", &json!("running"))
+    );
+    assert_eq!(
+        server
+            .call("POST", &format!("{cell}/interrupt"), "")
+            .await
+            .outcome(),
+        "202 -"
+    );
+    let later = server.call("GET", &format!("{cell}?wait"), "").await;
+    assert_eq!(
+        (later.outcome().as_str(), &later.json()["cause"]["kind"]),
+        ("200 -", &json!("interrupted"))
+    );
+}
+
+#[tokio::test]
+async fn a_key_runs_a_cell_once() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let send = |key: &'static str, code: &'static str| {
+        let body = json!({ "code": code }).to_string();
+        server.send(request(
+            "POST",
+            "/v1/sessions/a/run",
+            &body,
+            &[("idempotency-key", key)],
+        ))
+    };
+    let first = send("k", "print once").await.json();
+    let second = send("k", "print once").await.json();
+    assert_eq!(first["cell"], second["cell"]);
+    assert_eq!(second["text"]["stdout"]["preview"], "once\n");
+    assert_eq!(send("k", "print twice").await.outcome(), "409 key_reused");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_changes_nothing() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let call = server.call(
+        "POST",
+        "/v1/sessions/a/run",
+        r#"{"code": "ask Name?", "allow_stdin": true}"#,
+    );
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), call)
+            .await
+            .is_err(),
+        "it waits for an answer"
+    );
+    let session = server.call("GET", "/v1/sessions/a", "").await.json();
+    let cell = session["running"]["cell"].as_str().unwrap().to_owned();
+    assert_eq!(session["running"]["input"]["prompt"], "Name?");
+    assert_eq!(
+        server
+            .call("POST", "/v1/sessions/a/input", r#"{"value": "Ada"}"#)
+            .await
+            .outcome(),
+        "202 -"
+    );
+    let result = server
+        .call("GET", &format!("/v1/sessions/a/cells/{cell}?wait"), "")
+        .await
+        .json();
+    assert_eq!(
+        (&result["status"], &result["text"]["stdout"]["preview"]),
+        (&json!("ok"), &json!("Ada\n"))
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_is_extended_up_to_its_ceiling() {
+    let server = Server::new().await;
+    server.open("a").await;
+    assert_eq!(
+        server
+            .call("POST", "/v1/sessions/a/extend", r#"{"by_ms": 1}"#)
+            .await
+            .outcome(),
+        "409 nothing_runs"
+    );
+    let cell = server.submit("a", "wait").await;
+    let path = format!("/v1/sessions/a/cells/{cell}/extend");
+    let answer = server.call("POST", &path, r#"{"by_ms": 1000}"#).await;
+    assert_eq!(
+        (answer.outcome().as_str(), &answer.json()["limit_ms"]),
+        ("200 -", &json!(31_000))
+    );
+    let refused = server.call("POST", &path, r#"{"by_ms": 99999999}"#).await;
+    assert_eq!(refused.outcome(), "409 beyond_ceiling");
+    assert_eq!(refused.json()["error"]["grantable_ms"], 569_000);
+    server.call("POST", "/v1/sessions/a/interrupt", "").await;
+    server
+        .call("GET", &format!("/v1/sessions/a/cells/{cell}?wait"), "")
+        .await;
+    assert_eq!(
+        server
+            .call("POST", &path, r#"{"by_ms": 1}"#)
+            .await
+            .outcome(),
+        "409 cell_finished"
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_cell_is_taken_out_of_the_queue() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let running = server.submit("a", "wait").await;
+    let waiting = server.submit("a", "print never").await;
+    assert_eq!(
+        server
+            .call("DELETE", &format!("/v1/sessions/a/cells/{waiting}"), "")
+            .await
+            .outcome(),
+        "204 -"
+    );
+    let result = server
+        .call("GET", &format!("/v1/sessions/a/cells/{waiting}"), "")
+        .await;
+    assert_eq!(
+        (result.outcome().as_str(), &result.json()["status"]),
+        ("200 -", &json!("aborted"))
+    );
+    server
+        .call(
+            "GET",
+            &format!("/v1/sessions/a/cells/{running}?wait_ms=100"),
+            "",
+        )
+        .await;
+    assert_eq!(
+        server
+            .call("DELETE", &format!("/v1/sessions/a/cells/{running}"), "")
+            .await
+            .outcome(),
+        "409 cell_runs"
+    );
+    for n in 0..4 {
+        server.submit("a", &format!("print {n}")).await;
+    }
+    let full = server
+        .call("POST", "/v1/sessions/a/cells", r#"{"code": ""}"#)
+        .await;
+    assert_eq!(
+        (full.outcome().as_str(), &full.json()["error"]["bound"]),
+        ("429 queue_full", &json!(4))
+    );
+    assert!(full.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_server_stops() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.stopping.cancel();
+    };
+    let (answer, ()) = tokio::join!(
+        server.call("POST", "/v1/sessions/a/run", r#"{"code": "wait"}"#),
+        stop
+    );
+    assert_eq!(
+        (answer.outcome().as_str(), &answer.json()["status"]),
+        ("202 -", &json!("running"))
+    );
+    assert_eq!(
+        server.call("GET", "/readyz", "").await.outcome(),
+        "503 stopping"
+    );
+}

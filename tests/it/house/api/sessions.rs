@@ -1,0 +1,96 @@
+//! Sessions are opened, looked at, listed and deleted.
+
+use serde_json::json;
+
+use super::Server;
+
+#[tokio::test]
+async fn opening_is_idempotent_and_says_what_it_found() {
+    let server = Server::new().await;
+    let first = server
+        .call(
+            "PUT",
+            "/v1/sessions/chat:1",
+            r#"{"cell_ms": 1000, "env": {"KEY": "secret"}}"#,
+        )
+        .await;
+    assert_eq!(
+        (first.outcome().as_str(), &first.json()["opened"]),
+        ("201 -", &json!("created"))
+    );
+    let again = server.call("PUT", "/v1/sessions/chat:1", "").await;
+    assert_eq!(
+        (again.outcome().as_str(), &again.json()["opened"]),
+        ("200 -", &json!("existing"))
+    );
+    let other = server
+        .call("PUT", "/v1/sessions/chat:1", r#"{"cell_ms": 2000}"#)
+        .await;
+    assert_eq!(
+        (other.outcome().as_str(), &other.json()["error"]["field"]),
+        ("409 settings_differ", &json!("cell_ms"))
+    );
+    let text = String::from_utf8(first.body).unwrap();
+    assert!(
+        text.contains("\"env\":[\"KEY\"]") && !text.contains("secret"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_is_looked_at_and_deleted() {
+    let server = Server::new().await;
+    server.open("a").await;
+    server.run("a", "print 1").await;
+    let mut session = server.call("GET", "/v1/sessions/a", "").await.json();
+    while session["status"] == "busy" {
+        // The log is written before the session says that it rests.
+        tokio::task::yield_now().await;
+        session = server.call("GET", "/v1/sessions/a", "").await.json();
+    }
+    assert_eq!(
+        (
+            &session["id"],
+            &session["status"],
+            &session["execution_count"]
+        ),
+        (&json!("a"), &json!("idle"), &json!(1))
+    );
+    assert_eq!(
+        server.call("DELETE", "/v1/sessions/a", "").await.outcome(),
+        "204 -"
+    );
+    assert_eq!(
+        server.call("GET", "/v1/sessions/a", "").await.outcome(),
+        "404 unknown_session"
+    );
+    assert_eq!(
+        server.call("DELETE", "/v1/sessions/a", "").await.outcome(),
+        "404 unknown_session"
+    );
+}
+
+#[tokio::test]
+async fn sessions_are_listed_page_by_page() {
+    let server = Server::new().await;
+    for id in ["a", "b", "c"] {
+        server.open(id).await;
+    }
+    let page = server.call("GET", "/v1/sessions?limit=2", "").await.json();
+    assert_eq!(
+        (
+            &page["sessions"][0]["id"],
+            &page["sessions"][1]["id"],
+            &page["more"]
+        ),
+        (&json!("a"), &json!("b"), &json!(true))
+    );
+    let page = server
+        .call("GET", "/v1/sessions?limit=2&after=b", "")
+        .await
+        .json();
+    assert_eq!(
+        (&page["sessions"][0]["id"], &page["more"]),
+        (&json!("c"), &json!(false))
+    );
+}
