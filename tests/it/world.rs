@@ -2,6 +2,7 @@
 
 mod docs;
 mod faults;
+mod files;
 mod kernel;
 mod many;
 mod resume;
