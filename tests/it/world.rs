@@ -1,6 +1,8 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
+mod docs;
 mod faults;
+mod files;
 mod kernel;
 mod many;
 mod resume;
