@@ -44,7 +44,7 @@ fn spec(data_dir: &Path) -> SandboxSpec {
 
 /// Starts a kernel in a sandbox and waits until it is ready.
 async fn start_kernel(sandbox: &dyn Sandbox) {
-    let mut frames = Framed::new(sandbox.connect().await.unwrap(), FrameCodec::default());
+    let mut frames = Framed::new(sandbox.connect().await.unwrap(), FrameCodec);
     let hello = Hello {
         generation: GENERATION,
         purpose: Purpose::Control,
@@ -216,9 +216,27 @@ async fn what_a_server_left_half_made_can_be_destroyed() {
 }
 
 #[tokio::test]
+async fn a_sandbox_that_cannot_be_made_says_at_which_step_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    fs::remove_file(directory.path().join("run/zygote/kernel.seccomp")).unwrap();
+    let spec = spec(directory.path());
+    let id = spec.id.to_string();
+    let refused = backend.create(spec).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("cannot read the seccomp filter of sandbox `{id}`")
+    );
+    assert!(backend.list().await.unwrap().is_empty());
+    assert!(processes(&id).is_empty());
+    assert!(groups(&id).is_empty());
+    backend.shut_down().await;
+}
+
+#[tokio::test]
 async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: an ordinary user has one id for all sandboxes");
+        eprintln!("skipped: an ordinary user has one id for all sandboxes");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
