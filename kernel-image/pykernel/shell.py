@@ -144,7 +144,7 @@ class Shell(InteractiveShell):
                 "this cell was run without allow_stdin, so nobody can answer input()"
             )
         type(self)._input_requests += 1
-        request = self._input_requests
+        request = str(self._input_requests)
         self.channel.send(messages.InputRequest(request, str(prompt), password))
         reply = self.channel.wait_for_input_reply(request)
         if reply.get("eof"):

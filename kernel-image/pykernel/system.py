@@ -54,7 +54,8 @@ def _wait(process, given=None):
 def has_network():
     """Tells whether there is an interface besides the loopback. Asks the kernel only, so it takes no time."""
     try:
-        with open("/proc/net/dev") as interfaces:
+        # Under `self`: a sandbox's /proc shows processes only. Not by netlink, which a sandbox does not have.
+        with open("/proc/self/net/dev") as interfaces:
             names = [line.split(":")[0].strip() for line in interfaces if ":" in line]
     except OSError:
         return True

@@ -229,7 +229,7 @@ def test_input_and_password(kernel):
     [first] = kernel.messages("input_request")
     assert (first["prompt"], first["password"]) == ("Name? ", False)
     waiting = kernel.send("complete", code="le", cursor=2)
-    kernel.send("input_reply", request=first["request"] + 100, value="not this one")
+    kernel.send("input_reply", request=first["request"] + "00", value="not this one")
     kernel.send("input_reply", request=first["request"], value="Zoë")
     kernel.wait(lambda: len(kernel.messages("input_request")) == 2)
     second = kernel.messages("input_request")[1]

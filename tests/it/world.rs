@@ -3,6 +3,7 @@
 mod command_line;
 mod docs;
 mod faults;
+mod files;
 mod kernel;
 mod many;
 mod resume;
