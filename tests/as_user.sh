@@ -48,11 +48,11 @@ as_user() {
 
 inside() {
     if [ -n "$closed" ]; then
-        mkdir -p /tmp/evercell-repository
-        mount --bind "$repository" /tmp/evercell-repository
+        mkdir -p "$scratch/repository"
+        mount --bind "$repository" "$scratch/repository"
         mount -t tmpfs -o mode=755 tmpfs "$closed"
         mkdir -p "$repository"
-        mount --move /tmp/evercell-repository "$repository"
+        mount --move "$scratch/repository" "$repository"
         cd "$repository"
     fi
     if ! as_user .venv/bin/python -c '' 2>/dev/null; then
