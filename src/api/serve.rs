@@ -65,11 +65,15 @@ pub async fn serve(
             next = next => next,
             () = stopping.cancelled() => break,
         };
-        let place = Place { _permit: Arc::new(permit) };
-        let service = router.clone().map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(place.clone());
-            request
-        });
+        let place = Place {
+            _permit: Arc::new(permit),
+        };
+        let service = router
+            .clone()
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(place.clone());
+                request
+            });
         let (builder, watcher) = (Arc::clone(&builder), graceful.watcher());
         tokio::spawn(async move {
             let service = TowerToHyperService::new(service);
@@ -86,7 +90,10 @@ pub async fn serve(
         let _ = room.acquire_many(all).await;
     };
     if timeout(GRACE, ended).await.is_err() {
-        tracing::warn!(grace_s = GRACE.as_secs(), "some requests did not end in time");
+        tracing::warn!(
+            grace_s = GRACE.as_secs(),
+            "some requests did not end in time"
+        );
     }
 }
 

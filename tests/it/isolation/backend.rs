@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::Framed;
 
 use crate::harness::server::{PATIENCE, repository};
+use crate::harness::skipped;
 
 fn config(data_dir: &Path) -> Config {
     Config {
@@ -44,7 +45,7 @@ fn spec(data_dir: &Path) -> SandboxSpec {
 
 /// Starts a kernel in a sandbox and waits until it is ready.
 async fn start_kernel(sandbox: &dyn Sandbox) {
-    let mut frames = Framed::new(sandbox.connect().await.unwrap(), FrameCodec::default());
+    let mut frames = Framed::new(sandbox.connect().await.unwrap(), FrameCodec);
     let hello = Hello {
         generation: GENERATION,
         purpose: Purpose::Control,
@@ -218,7 +219,9 @@ async fn what_a_server_left_half_made_can_be_destroyed() {
 #[tokio::test]
 async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: an ordinary user has one id for all sandboxes");
+        skipped(
+            "sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files: this is an ordinary user",
+        );
         return;
     }
     let directory = tempfile::tempdir().unwrap();

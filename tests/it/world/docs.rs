@@ -7,6 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::harness::server::{PATIENCE, Server, TOKEN, repository};
+use crate::harness::skipped;
 
 /// An example: where it stands, in which language, and what it needs besides that.
 struct Example<'a> {
@@ -27,7 +28,12 @@ fn examples(page: &str) -> Vec<Example<'_>> {
             (None, Some(info)) => {
                 let (language, rest) = info.split_once(' ').unwrap_or((info, ""));
                 let requires = rest.strip_prefix("requires=");
-                open = Some(Example { line: number + 1, language, requires, code: String::new() });
+                open = Some(Example {
+                    line: number + 1,
+                    language,
+                    requires,
+                    code: String::new(),
+                });
             }
             (None, None) => {}
         }
@@ -54,7 +60,12 @@ fn program(example: &Example<'_>) -> Option<Command> {
         "javascript" => {
             let mut command = Command::new("node");
             // From Node 22 on this is how it is anyway.
-            command.args(["--experimental-websocket", "--input-type=module", "-e", &example.code]);
+            command.args([
+                "--experimental-websocket",
+                "--input-type=module",
+                "-e",
+                &example.code,
+            ]);
             command
         }
         _ => return None,
@@ -78,7 +89,11 @@ async fn is_there(example: &Example<'_>) -> bool {
         }
         _ => return true,
     };
-    let status = probe.stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    let status = probe
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
     status.is_ok_and(|status| status.success())
 }
 
@@ -88,18 +103,25 @@ async fn every_example_of_the_reference_runs() {
     let server = Server::start().await;
     let mut failures = String::new();
     for example in examples(&page) {
-        let Some(mut command) = program(&example) else { continue };
+        let Some(mut command) = program(&example) else {
+            continue;
+        };
         let name = format!("docs/api.md:{} ({})", example.line, example.language);
         if !is_there(&example).await {
-            println!("skipped, for what it needs is not here: {name}");
+            skipped(&format!("{name}: what it needs is not here"));
             continue;
         }
-        command.env("EVERCELL_URL", format!("http://{}", server.address)).env("EVERCELL_TOKEN", TOKEN);
+        command
+            .env("EVERCELL_URL", format!("http://{}", server.address))
+            .env("EVERCELL_TOKEN", TOKEN);
         match timeout(PATIENCE, command.output()).await {
             Ok(output) => {
                 let output = output.unwrap();
                 if !output.status.success() {
-                    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                    let (out, err) = (
+                        String::from_utf8_lossy(&output.stdout),
+                        String::from_utf8_lossy(&output.stderr),
+                    );
                     write!(failures, "\n{name}: {}\n{out}\n{err}", output.status).unwrap();
                 }
             }

@@ -95,7 +95,10 @@ async fn figures_come_when_they_are_shown_between_the_lines_around_them() {
         })
         .collect();
     // No warning of missing glyphs either.
-    assert_eq!(shown, "before 0\n<figure>\nafter 0\nbefore 1\n<figure>\nafter 1\n");
+    assert_eq!(
+        shown,
+        "before 0\n<figure>\nafter 0\nbefore 1\n<figure>\nafter 1\n"
+    );
 }
 
 #[tokio::test]
