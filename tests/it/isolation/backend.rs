@@ -217,6 +217,24 @@ async fn what_a_server_left_half_made_can_be_destroyed() {
 }
 
 #[tokio::test]
+async fn a_sandbox_that_cannot_be_made_says_at_which_step_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    fs::remove_file(directory.path().join("run/zygote/kernel.seccomp")).unwrap();
+    let spec = spec(directory.path());
+    let id = spec.id.to_string();
+    let refused = backend.create(spec).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("cannot read the seccomp filter of sandbox `{id}`")
+    );
+    assert!(backend.list().await.unwrap().is_empty());
+    assert!(processes(&id).is_empty());
+    assert!(groups(&id).is_empty());
+    backend.shut_down().await;
+}
+
+#[tokio::test]
 async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
     if !rustix::process::geteuid().is_root() {
         skipped(
