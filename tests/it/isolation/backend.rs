@@ -219,7 +219,9 @@ async fn what_a_server_left_half_made_can_be_destroyed() {
 #[tokio::test]
 async fn a_sandbox_that_cannot_be_made_says_at_which_step_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = NativeBackend::start(config(directory.path())).await.unwrap();
+    let backend = NativeBackend::start(config(directory.path()))
+        .await
+        .unwrap();
     fs::remove_file(directory.path().join("run/zygote/kernel.seccomp")).unwrap();
     let spec = spec(directory.path());
     let id = spec.id.to_string();
