@@ -37,6 +37,8 @@ env-test: prerequisites
 test: env-test ## Run all tests; as root, those of isolation once more as an ordinary user
 	@# All of them, so that one failure does not hide another.
 	failed=()
+	skipped=$$(mktemp)
+	export TEST_SKIPPED=$$skipped
 	if command -v cargo-nextest >/dev/null; then
 		cargo nextest run --locked || failed+=("Rust tests")
 	else
@@ -46,6 +48,8 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation as an ordinary user")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest -q) || failed+=("Python tests")
+	sort -u "$$skipped"
+	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
 
 .PHONY: test-all

@@ -7,6 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::harness::server::{PATIENCE, Server, TOKEN, repository};
+use crate::harness::skipped;
 
 /// An example: where it stands, in which language, and what it needs besides that.
 struct Example<'a> {
@@ -107,7 +108,7 @@ async fn every_example_of_the_reference_runs() {
         };
         let name = format!("docs/api.md:{} ({})", example.line, example.language);
         if !is_there(&example).await {
-            println!("skipped, for what it needs is not here: {name}");
+            skipped(&format!("{name}: what it needs is not here"));
             continue;
         }
         command
