@@ -44,6 +44,9 @@ pub(crate) struct Watch {
     last_cpu_us: u64,
     /// Whether the workspace is over its quota, and files were stopped from growing for it.
     full: bool,
+    /// What the workspace held, in bytes and entries, when a kernel was last killed for it. The next kernel is not killed for what it finds, or
+    /// nobody could delete anything; it is for making more of it.
+    tolerated: (u64, u64),
     /// The limit of file sizes from before that.
     file_size: Option<Option<u64>>,
 }
@@ -69,6 +72,7 @@ impl Watch {
             scan_after: now,
             last_cpu_us: 0,
             full: false,
+            tolerated: (0, 0),
             file_size: None,
         }
     }
@@ -172,6 +176,7 @@ impl Watch {
             || scan.entries() > MOST_ENTRIES
             || scan.is_too_deep();
         if used_bytes <= limit_bytes && !far_over {
+            self.tolerated = (0, 0);
             if self.full {
                 self.full = false;
                 self.let_files_grow(kernel);
@@ -180,6 +185,11 @@ impl Watch {
         }
         kernel?;
         if far_over && self.full {
+            let holds = (used_bytes, scan.entries());
+            if holds.0 <= self.tolerated.0 && holds.1 <= self.tolerated.1 {
+                return None;
+            }
+            self.tolerated = holds;
             return Some(Finding::Exceeded(WatchedLimit::Disk));
         }
         if far_over {

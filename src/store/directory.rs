@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -17,6 +18,22 @@ pub(super) struct DirectoryLock {
 /// The database's file.
 pub(super) fn database(dir: &Path) -> PathBuf {
     dir.join("evercell.db")
+}
+
+/// How often the lock is tried, and how long to wait in between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Takes the lock, with a little patience: a server that has just been killed, or a process forked from it that has not executed its own
+/// program yet, holds it a moment longer.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 /// Makes the directory if it is not there, and takes its lock.
@@ -48,7 +65,7 @@ pub(super) fn claim(dir: &Path) -> Result<DirectoryLock, StoreError> {
         .mode(0o600)
         .open(dir.join("lock"))
         .map_err(failed)?;
-    match file.try_lock() {
+    match lock_soon(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();

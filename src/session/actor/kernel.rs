@@ -45,6 +45,8 @@ pub(in crate::session) enum KernelState {
         reason: StartReason,
         since: Instant,
         request: u64,
+        /// How many earlier ones there are whose end is still to come.
+        replaces: u32,
     },
     /// There is none; the next cell tries again.
     Dead { problem: String },
@@ -272,6 +274,12 @@ impl Actor {
 
     /// Begins to replace the kernel in the same sandbox.
     pub(super) fn restart(&mut self, reason: StartReason) {
+        let replaces = match &self.kernel {
+            // That one has ended already.
+            KernelState::Ready { .. } if reason == StartReason::Recovered => 0,
+            KernelState::Restarting { replaces, .. } => replaces + 1,
+            _ => 1,
+        };
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -291,6 +299,7 @@ impl Actor {
                     reason,
                     since: Instant::now(),
                     request,
+                    replaces,
                 };
             }
             Err(_) => {
@@ -372,16 +381,22 @@ impl Actor {
         }
     }
 
+    /// A kernel has ended while one was being started: the one that is replaced, or the new one.
     fn exited_while_starting(&mut self, exit: &KernelExit) {
-        // The exit of the kernel that is being replaced comes before the answer to the start; one that comes after it is the new one's.
-        let KernelState::Restarting { .. } = &self.kernel else {
+        let KernelState::Restarting { replaces, .. } = &mut self.kernel else {
             return;
         };
-        if exit.limit.is_none() && exit.code == Some(70) {
-            let problem = "the kernel could not enter its sandbox".to_owned();
-            self.abandon();
-            self.no_kernel(problem);
+        if let Some(fewer) = replaces.checked_sub(1) {
+            *replaces = fewer;
+            return;
         }
+        // A new one would only end the same way. The next cell or a restart tries again, in a new sandbox with the same files.
+        let problem = format!(
+            "the kernel did not start: {}",
+            describe(&self.cause_of(exit))
+        );
+        self.abandon();
+        self.no_kernel(problem);
     }
 
     fn cause_of(&self, exit: &KernelExit) -> Cause {
