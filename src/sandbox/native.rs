@@ -79,6 +79,13 @@ impl Config {
     pub const FIRST_ID: u32 = 0x7000_0000;
     /// The usual number of ids.
     pub const IDS: u32 = 65_536;
+
+    fn range(&self) -> ids::Range {
+        ids::Range {
+            first: self.first_id,
+            count: self.ids,
+        }
+    }
 }
 
 /// Makes sandboxes out of namespaces.
@@ -111,8 +118,8 @@ impl NativeBackend {
         })
         .await
         .expect("preparing does not panic")?;
-        let ids = (shared.config.first_id, shared.config.ids);
-        let spec = House::new(shared.layout.clone(), shared.privileged, ids);
+        let range = shared.config.range();
+        let spec = House::new(shared.layout.clone(), shared.privileged, range);
         let starter = Starter {
             program: shared.config.program.clone(),
             directory: shared.zygote_directory(),
@@ -241,7 +248,7 @@ impl Shared {
             .map_err(directory)?;
         let shared = Self {
             layout,
-            privileged: ids::is_privileged(),
+            privileged: ids::is_privileged(config.range()),
             cgroups: Host::prepare(&name_of(&run)),
             zygote_data: AtomicU64::new(0),
             ids: Mutex::default(),

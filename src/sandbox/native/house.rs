@@ -42,9 +42,9 @@ pub(super) struct House {
 
 impl House {
     /// The ids that a house of this user maps.
-    pub(super) fn new(layout: Layout, privileged: bool, config: (u32, u32)) -> Self {
+    pub(super) fn new(layout: Layout, privileged: bool, range: Range) -> Self {
         let (first_id, ids) = if privileged {
-            config
+            (range.first, range.count)
         } else {
             (rustix::process::geteuid().as_raw(), 1)
         };
@@ -58,8 +58,11 @@ impl House {
 
     /// One that is only tried.
     pub(super) fn for_probe() -> Self {
-        let ids = (Config::FIRST_ID, Config::IDS);
-        Self::new(Layout::default(), ids::is_privileged(), ids)
+        let range = Range {
+            first: Config::FIRST_ID,
+            count: Config::IDS,
+        };
+        Self::new(Layout::default(), ids::is_privileged(range), range)
     }
 }
 

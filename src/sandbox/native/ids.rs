@@ -90,9 +90,12 @@ pub(super) fn keep_only(keep: CapabilitySet) -> Result<(), StepError> {
     set_no_new_privs(true).step("set no_new_privs")
 }
 
-/// Whether this process may use more ids than its own, as root may.
-pub(super) fn is_privileged() -> bool {
+/// Whether this process may give these ids to sandboxes, as root may. In a container that has only some ids, root may not.
+pub(super) fn is_privileged(range: Range) -> bool {
+    let last = range.first.saturating_add(range.count.saturating_sub(1));
     rustix::process::geteuid().is_root()
+        && is_mapped(range.first)
+        && is_mapped(last)
         && rustix::thread::capabilities(None).is_ok_and(|sets| {
             sets.effective.contains(
                 CapabilitySet::SYS_ADMIN

@@ -9,7 +9,7 @@ use std::time::Duration;
 use evercell::model::id::SandboxId;
 use evercell::model::limits::Limits;
 use evercell::protocol::GENERATION;
-use evercell::protocol::agent::{Hello, Kind, Purpose};
+use evercell::protocol::agent::{AgentHello, Hello, Kind, Purpose};
 use evercell::protocol::codec::{Frame, FrameCodec};
 use evercell::sandbox::native::{Config, NativeBackend};
 use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec};
@@ -65,7 +65,7 @@ async fn start_kernel(sandbox: &dyn Sandbox) {
         .send(frame(Kind::StartKernel, 1, Vec::new()))
         .await
         .unwrap();
-    let (mut answered, mut ready) = (false, false);
+    let (mut answered, mut ready, mut before) = (false, false, u64::MAX);
     while !(answered && ready) {
         let frame = timeout(PATIENCE, frames.next())
             .await
@@ -73,12 +73,19 @@ async fn start_kernel(sandbox: &dyn Sandbox) {
             .expect("the agent lives")
             .unwrap();
         let text = String::from_utf8_lossy(&frame.payload);
+        if frame.kind == Kind::AgentHello as u8 {
+            before = serde_json::from_slice::<AgentHello>(&frame.payload)
+                .unwrap()
+                .last;
+        }
         if frame.kind == Kind::Answer as u8 {
             assert!(!text.contains("error"), "{text}");
             answered = true;
         }
-        // A message of an earlier kernel may come first: only those after the answer count.
-        ready |= answered && frame.kind == Kind::Message as u8 && text.contains("\"ready\"");
+        // What an earlier kernel said comes again.
+        ready |= frame.kind == Kind::Message as u8
+            && frame.number > before
+            && text.contains("\"ready\"");
     }
 }
 
