@@ -47,7 +47,7 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation as an ordinary user")
-	(cd kernel-image && ../$(VENV)/bin/python -m pytest -q) || failed+=("Python tests")
+	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
 	sort -u "$$skipped"
 	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }

@@ -225,7 +225,8 @@ impl Surroundings {
 /// Nothing says where.
 pub fn data_dir(flags: &DataFlags, around: &Surroundings) -> Result<PathBuf, ConfigError> {
     if let Some(dir) = &flags.data_dir {
-        return Ok(around.working_dir.join(dir));
+        // Without the `.` that was typed: it is shown, and written down.
+        return Ok(around.working_dir.join(dir).components().collect());
     }
     if let Some(home) = &around.data_home {
         return Ok(home.join("evercell"));

@@ -38,7 +38,6 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("humantime", &["cli", "config"]),
     ("hyper", &["api", "cli"]),
     ("hyper_util", &["api", "cli"]),
-    ("landlock", &["sandbox"]),
     ("libc", &["sandbox", "agent"]),
     ("rusqlite", &["store"]),
     ("rustix", &["sandbox", "agent", "store", "kernel", "cli"]),
