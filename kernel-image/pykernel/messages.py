@@ -89,7 +89,7 @@ class InputRequest(Message):
     """`input()` or `getpass()` waits for an `input_reply` with the same `request`."""
 
     type = "input_request"
-    request: int
+    request: str
     prompt: str
     password: bool
 

@@ -1,8 +1,8 @@
 """What is imported before the first cell, and why.
 
 A kernel forked from the zygote has all of this at no cost, and shares its memory. What is in the list is what
-conversations about data use; what is not (seaborn's plots, statsmodels, sympy) costs more memory than it
-saves waiting.
+conversations about data use; what is not (statsmodels, sympy, plotly, altair) is wanted by few of them, and
+every module makes every fork a little dearer.
 """
 
 import contextlib

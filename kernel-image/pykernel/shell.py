@@ -31,11 +31,15 @@ class Shell(InteractiveShell):
     def settle(self):
         """Takes the present home directory for its own, after the fork from a process that had another."""
         self.init_ipython_dir(None)
-        self.init_profile_dir(None)
+        # Past the traits, whose machinery would touch hundreds of shared pages for a path.
+        self.profile_dir._trait_values["location"] = self._profile_location()
+
+    def _profile_location(self):
+        return os.path.join(self.ipython_dir, "profile_default")
 
     def init_profile_dir(self, profile_dir):
         """The same for the profile."""
-        self.profile_dir = _LazyProfileDir(location=os.path.join(self.ipython_dir, "profile_default"))
+        self.profile_dir = _LazyProfileDir(location=self._profile_location())
 
     def init_virtualenv(self):
         """Does nothing: the kernel runs in its own environment."""

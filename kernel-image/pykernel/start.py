@@ -12,14 +12,13 @@ from .interrupts import Interrupts
 from .kernel import Kernel
 from .ring import STDERR, STDOUT, Ring
 
-# What `python -m` puts first into `sys.path`.
-_start_directory = os.getcwd()
-
 
 class Prepared:
     """All that a kernel needs and that does not depend on the session: made once, shared by fork."""
 
     def __init__(self):
+        # `python -m` puts it first into `sys.path`; it is not the session's.
+        self.directory = os.getcwd()
         self.modules = preload.load()
         self.interrupts = Interrupts()
         self.channel = Channel(self.interrupts)
@@ -58,7 +57,7 @@ def run(prepared, jail_wanted, descriptors):
     # 8. What must not be the same in two sessions, and what programs started here should know.
     preload.reseed()
     defaults()
-    places(prepared.shell)
+    places(prepared)
     # A crash in C code says in which line of Python it happened.
     faulthandler.enable(file=2)
 
@@ -70,14 +69,14 @@ def run(prepared, jail_wanted, descriptors):
     prepared.kernel.serve()
 
 
-def places(kernel_shell):
+def places(prepared):
     """Forgets the directories of the process this one was forked from."""
     # The session's own modules come first, and what it has installed last.
-    sys.path[:] = ["", *(path for path in sys.path if path and path != _start_directory)]
+    sys.path[:] = ["", *(path for path in sys.path if path and path != prepared.directory)]
     if os.path.isdir(system.packages_directory()):
         sys.path.append(system.packages_directory())
     tempfile.tempdir = tempfile._name_sequence = None
-    kernel_shell.settle()
+    prepared.shell.settle()
 
 
 def defaults():
@@ -87,6 +86,8 @@ def defaults():
         "PLOTLY_RENDERER": "plotly_mimetype",
         # For Python programs started from cells: the kernel itself has its backend.
         "MPLBACKEND": "agg",
+        # They write into a pipe, and would keep what they print until there are some thousand bytes of it.
+        "PYTHONUNBUFFERED": "1",
     }
     if not system.has_network():
         # `!pip install` gives up at once instead of trying for half a minute.

@@ -32,6 +32,8 @@ class Tracebacks(ultratb.AutoFormattedTB):
         """Returns an exception and what it came from as coloured pieces of text."""
         if _has_group(value):
             # IPython's own formatter does not show what is in a group.
+            while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_ipython):
+                tb = tb.tb_next
             return traceback.format_exception(kind, value, tb)
         name_modules(value)
         with shortened(value) as left_out:

@@ -109,6 +109,7 @@ def test_a_group_shows_what_is_in_it(kernel):
     text = "\n".join(reply["error"]["traceback"])
     assert "one" in text
     assert "two" in text
+    assert "interactiveshell.py" not in text
 
 
 @pytest.mark.parametrize("code", ["exit()", "quit", "import sys; sys.exit(3)", "raise SystemExit"])

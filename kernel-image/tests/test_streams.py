@@ -1,5 +1,8 @@
 """Text: in order with everything else, whole, at once, whoever writes it."""
 
+import os
+import signal
+
 import pytest
 
 C_PRINTF = "import ctypes; libc = ctypes.CDLL(None); "
@@ -8,9 +11,6 @@ C_PRINTF = "import ctypes; libc = ctypes.CDLL(None); "
 def test_text_is_there_as_it_is_printed(kernel):
     cell = kernel.start("import time\nprint('first', end='')\nwhile True: time.sleep(0.001)")
     kernel.wait(lambda: kernel.text() == "first")
-    import os
-    import signal
-
     os.kill(kernel.pid, signal.SIGINT)
     kernel.wait_reply(cell)
 
@@ -172,3 +172,10 @@ def test_strictness_ends_with_the_children(kernel):
     assert kernel.result(ring) == "True"
     kernel.ok("p.kill(); p.wait()")
     assert kernel.result(ring) == "False"
+
+
+def test_a_program_started_from_a_cell_streams(kernel):
+    cell = kernel.start("import sys\n!{sys.executable} -c 'import time; print(1); time.sleep(60)'")
+    kernel.wait(lambda: kernel.text() == "1\n")
+    os.kill(kernel.pid, signal.SIGINT)
+    kernel.wait_reply(cell)

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -256,3 +257,12 @@ def test_the_zygote_and_its_spare_child_end_with_the_lifeline():
         poll.register(spare, select.POLLIN)
         assert poll.poll(10_000)
         os.close(spare)
+
+
+def test_a_spare_child_that_dies_is_replaced():
+    zygote = agent.Zygote()
+    for _ in range(2):
+        for child in children(zygote.process.pid):
+            os.kill(child, signal.SIGKILL)
+        zygote.spawn().close()
+    zygote.close()

@@ -1,6 +1,9 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
+mod command_line;
+mod docs;
 mod faults;
+mod files;
 mod kernel;
 mod many;
 mod resume;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::Framed;
 
 use crate::harness::server::{PATIENCE, repository};
+use crate::harness::skipped;
 
 fn config(data_dir: &Path) -> Config {
     Config {
@@ -245,7 +246,9 @@ async fn a_sandbox_that_cannot_be_made_says_at_which_step_and_leaves_nothing() {
 #[tokio::test]
 async fn sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: an ordinary user has one id for all sandboxes");
+        skipped(
+            "sandboxes_made_by_root_have_ids_of_their_own_and_keep_their_files: this is an ordinary user",
+        );
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,116 @@
+"""Measures Evercell beside Jupyter Kernel Gateway, on this machine, in one run, and prints a table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from time import monotonic
+
+import machine
+import processes
+import report
+from evercell import ColdEvercell, Evercell
+from jupyter import Jupyter, TunedJupyter
+from rows import QUICK, ROWS, Samples, Sizes
+from system import System
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "target" / "bench"
+
+# Which row is measured where. What tuning cannot change is measured as shipped.
+PLAN: dict[str, tuple[type[System], tuple[str, ...]]] = {
+    "evercell": (
+        Evercell,
+        ("ready", "round_trip", "print", "lines", "flood", "crowd", "interrupt", "restart"),
+    ),
+    "evercell-cold": (ColdEvercell, ("cold", "memory")),
+    "jupyter": (Jupyter, tuple(ROWS)),
+    "jupyter-tuned": (TunedJupyter, tuple(name for name in ROWS if name != "memory")),
+}
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a few repetitions only: to try it, not to publish"
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table into README.md, between its markers"
+    )
+    parser.add_argument("--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}")
+    parser.add_argument("--skip", metavar="SYSTEM,...", default="", help=f"leave out: {', '.join(PLAN)}")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+async def measure(system: System, rows: list[str], sizes: Sizes) -> Samples:
+    """All rows of one system."""
+    samples: Samples = {}
+    async with system.running():
+        for row in rows:
+            began = monotonic()
+            found = await ROWS[row](system, sizes)
+            samples |= found
+            shown = ", ".join(f"{key} {median(values):.4g}" for key, values in found.items())
+            say(f"{system.name}: {row}: {shown} ({monotonic() - began:.1f} s)")
+    return samples
+
+
+def main() -> None:
+    """Measures and reports."""
+    asked = arguments()
+    sizes = QUICK if asked.quick else Sizes()
+    only = set(asked.only.split(",")) if asked.only else set(ROWS)
+    skipped = {name for name in asked.skip.split(",") if name}
+    if unknown := (only - set(ROWS)) | (skipped - set(PLAN)):
+        raise SystemExit(f"bench: there is no {', '.join(sorted(unknown))}")
+    # SIGTERM ends us as Ctrl-C does, through every `finally`.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    processes.adopt_orphans()
+    if (load := machine.load()) > 0.5:
+        say(f"warning: the machine is busy (load {load:.1f}); figures of this run mean little")
+    results: dict[str, Samples] = {}
+    facts = machine.describe() | {"evercell": "–"}
+    began = monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="evercell-bench-") as directory:
+            for name, (make, rows) in PLAN.items():
+                wanted = [row for row in rows if row in only]
+                if name in skipped or not wanted:
+                    continue
+                system = make(Path(directory) / name)
+                results[system.name] = asyncio.run(measure(system, wanted, sizes))
+                if isinstance(system, Evercell):
+                    facts["evercell"] = system.ready["version"]
+    except KeyboardInterrupt:
+        raise SystemExit("bench: stopped") from None
+    finally:
+        processes.end_all()
+    say(f"done in {monotonic() - began:.0f} s")
+    text = report.table(results) + "\n\n" + report.notes(results, facts, asdict(sizes))
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    record = {"machine": facts, "sizes": asdict(sizes), "results": results}
+    (OUTPUT / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    (OUTPUT / "table.md").write_text(text + "\n")
+    print(text)
+    for line in report.goals(results):
+        say(line)
+    if asked.readme:
+        report.put_into(ROOT / "README.md", text)
+        say("the table is in README.md")
+
+
+if __name__ == "__main__":
+    main()
