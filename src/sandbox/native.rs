@@ -255,6 +255,7 @@ impl Shared {
             run,
             config,
         };
+        shared.cgroups.claim(&shared.run);
         let used = shared
             .list()
             .into_iter()

@@ -3,6 +3,7 @@
 //! Each sandbox has one group, `evercell-<server>/<id>` below our own group, in each hierarchy that has a controller we use and that we may write.
 //! The agent is not in it, so that running out of memory takes a kernel and not the agent.
 
+mod sweep;
 mod v1;
 mod v2;
 
@@ -91,6 +92,17 @@ impl Host {
         self.usable
             .iter()
             .any(|hierarchy| hierarchy.controllers.contains(&controller))
+    }
+
+    /// Writes down in our groups whose they are, and removes those of servers whose directory is gone.
+    pub(super) fn claim(&self, run: &Path) {
+        for hierarchy in &self.usable {
+            // Without it nothing breaks: our own groups are removed by name.
+            if let Err(error) = sweep::claim(&hierarchy.path, run) {
+                tracing::debug!(%error, group = %hierarchy.path.display(), "a group cannot be claimed");
+            }
+            sweep::sweep(&hierarchy.path);
+        }
     }
 
     /// Why there is none, as far as it is known.
