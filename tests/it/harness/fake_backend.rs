@@ -140,6 +140,7 @@ struct Agent {
     id: SandboxId,
     kept: Vec<Frame>,
     kernels: u64,
+    alive: bool,
     count: u32,
     cell: Option<Running>,
 }
@@ -164,6 +165,7 @@ impl Agent {
             id,
             kept: Vec::new(),
             kernels: 0,
+            alive: false,
             count: 0,
             cell: None,
         }
@@ -187,7 +189,7 @@ impl Agent {
                     let hello: Hello = serde_json::from_slice(&first.payload).expect("the server greets");
                     let own = AgentHello {
                         generation: GENERATION, sandbox: self.id, last: self.kept.len() as u64, kernels: self.kernels,
-                        alive: self.kernels > 0, executing: self.cell.as_ref().map(|cell| cell.id),
+                        alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
                     };
                     let _ = frames.send(frame(Kind::AgentHello, 0, &own)).await;
                     sent = usize::try_from(hello.resume_after).expect("a count of frames");
@@ -206,7 +208,7 @@ impl Agent {
     fn handle(&mut self, received: Frame) -> Option<Frame> {
         match Kind::try_from(received.kind).expect("the server speaks the protocol") {
             Kind::StartKernel => {
-                if self.kernels > 0 {
+                if self.alive {
                     self.exit(None, Some(9), false);
                 }
                 self.start();
@@ -333,12 +335,14 @@ impl Agent {
 
     fn start(&mut self) {
         self.kernels += 1;
+        self.alive = true;
         self.count = 0;
         self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION }));
     }
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
         self.cell = None;
+        self.alive = false;
         let exit = KernelExit {
             kernel: self.kernels,
             code,
