@@ -35,15 +35,22 @@ env-test: prerequisites
 
 .PHONY: test
 test: env-test ## Run all tests; as root, those of isolation once more as an ordinary user
-	@if command -v cargo-nextest >/dev/null; then
-		cargo nextest run --locked
+	@# All of them, so that one failure does not hide another.
+	failed=()
+	skipped=$$(mktemp)
+	export TEST_SKIPPED=$$skipped
+	if command -v cargo-nextest >/dev/null; then
+		cargo nextest run --locked || failed+=("Rust tests")
 	else
 		echo "skipped: a limit per test, since cargo-nextest is not installed; running cargo test"
-		cargo test --locked --lib --bins --tests
+		cargo test --locked --no-fail-fast --lib --bins --tests || failed+=("Rust tests")
 	fi
-	cargo test --locked --quiet --doc
-	tests/as_user.sh
-	(cd kernel-image && ../$(VENV)/bin/python -m pytest -q)
+	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
+	tests/as_user.sh || failed+=("isolation as an ordinary user")
+	(cd kernel-image && ../$(VENV)/bin/python -m pytest -q) || failed+=("Python tests")
+	sort -u "$$skipped"
+	rm -f "$$skipped"
+	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
 
 .PHONY: test-all
 test-all: ## Run all tests, the slow ones included, on every backend that there is

@@ -35,7 +35,9 @@ use crate::config::flags::Flags;
     name = "evercell",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // What is typed later wins, so that a script's options can be overridden.
+    args_override_self = true
 )]
 #[command(after_help = "Begin with `evercell doctor`, then `evercell serve`.")]
 struct Cli {

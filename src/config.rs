@@ -146,7 +146,7 @@ impl ConfigError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::OpenToTheNetwork(_) => Some(
-                "set `EVERCELL_TOKEN` to a secret of your own, or listen on 127.0.0.1; put a proxy with TLS in front of any other address",
+                "give a secret of your own with `--token` or `EVERCELL_TOKEN`, or listen on 127.0.0.1; put a proxy with TLS in front of any other address",
             ),
             Self::TokenLength(_) | Self::TokenCharacter(_) => {
                 Some("`openssl rand -hex 24` makes a good one")

@@ -41,18 +41,20 @@ scratch=$(mktemp -d /tmp/evercell-user.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 chown "$user:$user" "$scratch"
 
+# What the tests skip is collected where that user may write.
+skipped=$scratch/skipped
 as_user() {
     setpriv --reuid "$user" --regid "$user" --clear-groups \
-        env HOME="$scratch" TMPDIR="$scratch" "$@"
+        env HOME="$scratch" TMPDIR="$scratch" TEST_SKIPPED="$skipped" "$@"
 }
 
 inside() {
     if [ -n "$closed" ]; then
-        mkdir -p /tmp/evercell-repository
-        mount --bind "$repository" /tmp/evercell-repository
+        mkdir -p "$scratch/repository"
+        mount --bind "$repository" "$scratch/repository"
         mount -t tmpfs -o mode=755 tmpfs "$closed"
         mkdir -p "$repository"
-        mount --move /tmp/evercell-repository "$repository"
+        mount --move "$scratch/repository" "$repository"
         cd "$repository"
     fi
     if ! as_user .venv/bin/python -c '' 2>/dev/null; then
@@ -65,5 +67,8 @@ inside() {
 
 # A mount namespace of its own, so that no mount is left behind.
 export -f inside as_user
-export user scratch closed repository binary
-unshare --mount --propagation private bash -euo pipefail -c inside
+export user scratch skipped closed repository binary
+status=0
+unshare --mount --propagation private bash -euo pipefail -c inside || status=$?
+[ -z "${TEST_SKIPPED:-}" ] || [ ! -e "$skipped" ] || sed 's/$/ (uid '"$user"')/' "$skipped" >>"$TEST_SKIPPED"
+exit "$status"

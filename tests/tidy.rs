@@ -36,7 +36,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["api", "cli"]),
     ("clap", &["cli", "config"]),
     ("humantime", &["cli", "config"]),
-    ("hyper", &["cli"]),
+    ("hyper", &["api", "cli"]),
     ("hyper_util", &["api", "cli"]),
     ("landlock", &["sandbox"]),
     ("libc", &["sandbox", "agent"]),

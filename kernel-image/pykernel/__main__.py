@@ -45,8 +45,12 @@ def parser():
     found = argparse.ArgumentParser(prog="pykernel", description="the Python kernel of an Evercell session")
     commands = found.add_subparsers(dest="command", required=True)
     zygote = commands.add_parser("zygote", help="load everything once and fork kernels on request")
-    zygote.add_argument("--listen", type=int, required=True, metavar="FD", help="listening SOCK_SEQPACKET socket")
-    zygote.add_argument("--lifeline", type=int, required=True, metavar="FD", help="the zygote ends when it closes")
+    zygote.add_argument(
+        "--listen", type=int, required=True, metavar="FD", help="listening SOCK_SEQPACKET socket"
+    )
+    zygote.add_argument(
+        "--lifeline", type=int, required=True, metavar="FD", help="the zygote ends when it closes"
+    )
     kernel = commands.add_parser("kernel", help="be a kernel; descriptors are named in EVERCELL_FDS")
     kernel.add_argument("--jail", type=int, required=True, metavar="FD", help="file with the jail as JSON")
     return found

@@ -7,7 +7,8 @@ import select
 from . import ring as ring_module
 from .messages import encode
 
-# A request is what the agent sends after its own checks; this bound only keeps a broken length from eating the memory.
+# A request is what the agent sends after its own checks; this bound only keeps a broken length from eating
+# the memory.
 LARGEST_REQUEST = 256 * 1024 * 1024
 
 
@@ -39,7 +40,7 @@ class Channel:
         """In a child made by `os.fork`: only text gets out of it, through its descriptors."""
         self.ring = None
 
-    # --- out ---------------------------------------------------------------------------------------------------------
+    # --- out ------------------------------------------------------------------------------------------------
 
     def send(self, message, buffers=()):
         """Sends one message."""
@@ -54,6 +55,12 @@ class Channel:
             self.flush_c()
         ring.put(ring_module.MESSAGE, encode(fields, buffers))
 
+    def end_cell(self):
+        """Ends what belongs to a cell only: its name on messages, the strict order of its output."""
+        self.cell = None
+        if self.ring is not None:
+            self.ring.relax()
+
     def reply(self, request, fields):
         """Sends the one answer to a request."""
         if self.ring is None:
@@ -61,7 +68,7 @@ class Channel:
             os._exit(0)
         self.ring.put(ring_module.REPLY, encode({"id": request, **fields}))
 
-    # --- in ----------------------------------------------------------------------------------------------------------
+    # --- in -------------------------------------------------------------------------------------------------
 
     def next_request(self):
         """Returns the next request in order, or `None` when none has arrived in full."""
@@ -70,7 +77,7 @@ class Channel:
         return self._take() or (self._take() if self._fill() else None)
 
     def wait_for_input_reply(self, request):
-        """Waits for the `input_reply` to `request`; everything else stays for later, in order. Can be interrupted."""
+        """Waits for the `input_reply` to `request`; can be interrupted. All else stays for later."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         while True:

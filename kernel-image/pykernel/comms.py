@@ -72,8 +72,8 @@ class Comms:
     def _find(self, request):
         found = self.manager.comms.get(str(request.get("comm_id")))
         if found is None:
-            raise UnknownComm(f"no comm `{request.get('comm_id')}` in this kernel: it may have been closed, or the "
-                              "kernel restarted")  # fmt: skip
+            name = request.get("comm_id")
+            raise UnknownComm(f"no comm `{name}` in this kernel: it was closed, or the kernel was restarted")
         return found
 
 

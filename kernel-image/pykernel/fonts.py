@@ -1,8 +1,9 @@
 """Fonts of figures: a list made once, and Chinese, Japanese and Korean glyphs in every figure.
 
-matplotlib wants to write its list of fonts into a directory of its own, and falls back from font to font only within
-`font.family`. Here the list is made when the environment is made and only read afterwards, and the CJK font is the last
-resort of every text, whatever families a style sheet, `seaborn.set_theme` or the user's own settings name.
+matplotlib wants to write its list of fonts into a directory of its own, and falls back from font to font only
+within `font.family`. Here the list is made when the environment is made and only read afterwards, and the CJK
+font is the last resort of every text, whatever families a style sheet, `seaborn.set_theme` or the user's own
+settings name.
 """
 
 import contextlib
@@ -24,8 +25,9 @@ def cache_directory():
 def reading_cache():
     """Lets matplotlib take `cache_directory()` as its own while it is imported, though it cannot write there.
 
-    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning; and it remembers the
-    one it found, which must not happen here, since the session that comes later has a home of its own.
+    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning; and it
+    remembers the one it found, which must not happen here, since the session that comes later has a home of
+    its own.
     """
     data = importlib.util.find_spec("matplotlib").submodule_search_locations[0]
     before = os.environ.get("MATPLOTLIBRC")
@@ -69,12 +71,13 @@ def add_cjk_fallback():
         return paths if found[key] in paths else [*paths, found[key]]
 
     manager._find_fonts_by_props = _find_fonts_by_props
-    # What the settings of the environment do for other programs would now only be a second search for each text.
+    # What the settings of the environment do for other programs would now only be a second search for each
+    # text.
     matplotlib.rcParams["font.family"] = ["sans-serif"]
 
 
 def close():
-    """Closes the font files that are open: matplotlib would do so in a forked child, after other files have their numbers."""
+    """Closes the font files: in a forked child, matplotlib would close what has their numbers by then."""
     manager = sys.modules.get("matplotlib.font_manager")
     if manager is not None:
         manager._get_font.cache_clear()

@@ -1,14 +1,16 @@
 """SIGINT: an exception in the user's cell, and nothing anywhere else.
 
-Python runs signal handlers between two bytecodes of the main thread, so a `KeyboardInterrupt` can appear nearly
-anywhere. Here it appears only while the window is open (a cell runs) and no shield is held (half a record is in the
-ring, a request is half read); an interrupt that meets a shield is kept and raised when the shield is dropped.
+Python runs signal handlers between two bytecodes of the main thread, so a `KeyboardInterrupt` can appear
+nearly anywhere. Here it appears only while the window is open (a cell runs) and no shield is held (half a
+record is in the ring, a request is half read); an interrupt that meets a shield is kept and raised when the
+shield is dropped.
 """
 
-import signal
-
-# The module below `signal`: without its enumerations the call costs a tenth, and it is made for every cell.
+# Below `signal`, without its enumerations, a call costs a tenth; and one is made for every cell.
 import _signal
+import _thread
+import signal
+import threading
 
 _SIGINT = int(signal.SIGINT)
 
@@ -16,14 +18,15 @@ _SIGINT = int(signal.SIGINT)
 class Interrupts:
     """The one place that decides what a SIGINT does."""
 
-    __slots__ = ("window", "shield", "pending", "seen", "redirect")
+    __slots__ = ("pending", "redirect", "seen", "shield", "window")
 
     def __init__(self):
         # Plain attributes, since a store is atomic where a method call could itself be interrupted.
         self.window = False
         self.shield = 0
         self.pending = False
-        # Whether this cell was interrupted at all; the error of a cancelled task is then called KeyboardInterrupt.
+        # Whether this cell was interrupted at all; the error of a cancelled task is then called
+        # KeyboardInterrupt.
         self.seen = False
         # While a cell awaits: takes the interrupt instead of raising it, when it returns True.
         self.redirect = None
@@ -50,5 +53,8 @@ class Interrupts:
         self.shield -= 1
         if self.pending and not self.shield:
             self.pending = False
-            if self.window:
+            if _thread.get_ident() == threading.main_thread().ident:
                 self.on_signal(0, None)
+            else:
+                # A thread of the user's held the shield; the interrupt is for the cell.
+                _thread.interrupt_main()

@@ -1,8 +1,8 @@
 """Giving up everything: the steps a kernel takes between its fork and its first request.
 
-The order matters. What needs a right comes before that right is dropped, and the system call filter is last since it
-denies several of the calls before it. Every part has to be named by the agent; `null` means "not this part", a missing
-one is an error, so that a misspelt word never leaves a kernel without its walls.
+The order matters. What needs a right comes before that right is dropped, and the system call filter is last
+since it denies several of the calls before it. Every part has to be named by the agent; `null` means "not
+this part", a missing one is an error, so that a misspelt word never leaves a kernel without its walls.
 """
 
 import base64
@@ -32,7 +32,9 @@ def enter(jail, descriptors):
         try:
             step(jail, descriptors)
         except KeyError as error:
-            raise JailError(step.__name__[1:], f"the jail has no `{error.args[0]}`: say null to go without") from error
+            raise JailError(
+                step.__name__[1:], f"the jail has no `{error.args[0]}`: say null to go without"
+            ) from error
         except Exception as error:
             raise JailError(step.__name__[1:], error) from error
 
@@ -55,9 +57,11 @@ def _descriptors(_jail, descriptors):
     linux.close_all_but({0, 1, 2, *(descriptors[name] for name in KEPT)})
     for name in KEPT:
         os.set_inheritable(descriptors[name], False)
-    # A session leader already: then it has what it needs.
-    if os.getsid(0) != os.getpid():
+    try:
         os.setsid()
+    except PermissionError:
+        # The leader of a session or group already: it has what it needs.
+        pass
 
 
 def _place(jail, _descriptors):

@@ -14,7 +14,8 @@ _SIGCHLD = 17
 
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 24, 28, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-# noroot, no_setuid_fixup, keep_caps (off), no_cap_ambient_raise, each with its lock; include/uapi/linux/securebits.h
+# noroot, no_setuid_fixup, keep_caps (off), no_cap_ambient_raise, each with its lock;
+# include/uapi/linux/securebits.h
 SECUREBITS = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 
 # The namespaces in the order they are entered: the user namespace gives the right to enter the others.
@@ -65,7 +66,7 @@ def sethostname(name):
 
 
 def fork():
-    """Forks without telling Python's libraries: for a child that does a few system calls and ends, or forks properly.
+    """Forks without telling Python's libraries: for a child that makes a few system calls and ends.
 
     What `os.fork` runs in the child costs more than the fork. It is safe here since there is one thread.
     """
@@ -91,15 +92,18 @@ def collapse_memory():
                 _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
+def _close_range(first, last):
+    return _syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0))
+
+
 def close_all_but(keep):
     """Closes every descriptor that is not in `keep`."""
     start = 0
     for descriptor in [*sorted(keep), None]:
         end = 0xFFFFFFFF if descriptor is None else descriptor - 1
-        if start <= end:
-            if _syscall(_CLOSE_RANGE, ctypes.c_uint(start), ctypes.c_uint(end), ctypes.c_uint(0)) < 0:
-                # A kernel before 5.9, or a filter that does not know the call.
-                os.closerange(start, min(end + 1, os.sysconf("SC_OPEN_MAX")))
+        if start <= end and _close_range(start, end) < 0:
+            # A kernel before 5.9, or a filter that does not know the call.
+            os.closerange(start, min(end + 1, os.sysconf("SC_OPEN_MAX")))
         start = (descriptor or 0) + 1
 
 
@@ -141,7 +145,9 @@ def landlock(abi, rules):
                 if not os.path.isdir(path):
                     rights &= _LANDLOCK_OF_FILES
                 rule = struct.pack("<Qi", rights, place)
-                _check(_syscall(_LANDLOCK_ADD, ruleset, 1, rule, ctypes.c_uint(0)), f"landlock_add_rule {path}")
+                _check(
+                    _syscall(_LANDLOCK_ADD, ruleset, 1, rule, ctypes.c_uint(0)), f"landlock_add_rule {path}"
+                )
             finally:
                 os.close(place)
         _check(_syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)), "landlock_restrict_self")

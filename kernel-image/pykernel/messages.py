@@ -1,4 +1,4 @@
-"""The words the kernel says to the agent: one dataclass per message, the field names are those of `PROTOCOL.md`."""
+"""The words the kernel says to the agent: one dataclass per message, its fields named as in `PROTOCOL.md`."""
 
 import base64
 import dataclasses
@@ -11,7 +11,7 @@ GENERATION = 1
 
 @dataclass(slots=True)
 class Message:
-    """What all messages have: a type, and the cell they come from (`None`: none, the field is then left out)."""
+    """What all messages have: a type. The cell they come from is added by the channel."""
 
     type: ClassVar[str]
 
@@ -89,7 +89,7 @@ class InputRequest(Message):
     """`input()` or `getpass()` waits for an `input_reply` with the same `request`."""
 
     type = "input_request"
-    request: int
+    request: str
     prompt: str
     password: bool
 
@@ -170,7 +170,9 @@ def _plain(value, depth):
 def encode_bundle(data):
     """Returns a mime bundle with its binary values as base64 text."""
     return {
-        str(mime): base64.b64encode(value).decode("ascii") if isinstance(value, bytes | bytearray | memoryview) else value
+        str(mime): base64.b64encode(value).decode("ascii")
+        if isinstance(value, bytes | bytearray | memoryview)
+        else value
         for mime, value in data.items()
         if value is not None
     }

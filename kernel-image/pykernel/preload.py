@@ -1,7 +1,8 @@
 """What is imported before the first cell, and why.
 
 A kernel forked from the zygote has all of this at no cost, and shares its memory. What is in the list is what
-conversations about data use; what is not (seaborn's plots, statsmodels, sympy) costs more memory than it saves waiting.
+conversations about data use; what is not (statsmodels, sympy, plotly, altair) is wanted by few of them, and
+every module makes every fork a little dearer.
 """
 
 import contextlib
@@ -92,14 +93,14 @@ _WARM_UP = (
     "_f.groupby(_f.a > 3).a.mean()",
     "plt.figure(); plt.plot([1, 2, 3]); plt.title('title'); plt.show()",
     "1 / 0",
-    "raise ValueError('warm')",
+    "_f['no such column']",
     "%time 1 + 1",
     "_f.plot(x='a')",
 )
 
 
 def before_imports():
-    """Keeps the libraries from making threads: a forked child would have their memory and not their threads."""
+    """Keeps the libraries from making threads: a forked child has their memory, and not the threads."""
     # OpenBLAS makes its pool when it is loaded; OpenMP's is made when it is first used.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -154,7 +155,7 @@ def clean(shell):
 
 
 def freeze():
-    """Puts all objects there are out of the collector's reach, so that a collection in a child writes to none of them."""
+    """Puts all objects out of the collector's reach: a collection in a child then writes to none."""
     fonts.close()
     gc.collect()
     gc.freeze()

@@ -1,7 +1,8 @@
-"""The ring: everything the kernel says, as records in memory shared with the agent. `PROTOCOL.md` has its layout.
+"""The ring: everything the kernel says, as records in memory shared with the agent. See `PROTOCOL.md`.
 
-What `write` has returned from is in the ring, so no crash of this process can lose it; and a short record costs no
-system call. The hot path is `TextStream.write` in `streams.py`, which does by hand what `Ring.put` does in general.
+What `write` has returned from is in the ring, so no crash of this process can lose it; and a short record
+costs no system call. The hot path is `TextStream.write` in `streams.py`, which does by hand what `Ring.put`
+does in general.
 """
 
 import fcntl
@@ -23,7 +24,9 @@ CAPACITY, HEAD, TAIL, READER_SLEEPING, WRITER_WAITING = 1, 8, 16, 24, 32
 PIPE_EPOCH, STDOUT_READ, STDERR_READ = 40, 41, 42
 
 _record_header = struct.Struct("<IBBH").pack
-_sync_payload = struct.Struct("<QQ").pack
+_ONE = (1).to_bytes(8, "little")
+_sync_positions = struct.Struct("<QQ").pack
+_sync_unread = struct.Struct("<II").pack
 
 
 class RingError(Exception):
@@ -33,11 +36,27 @@ class RingError(Exception):
 class Ring:
     """The writing end. One process writes: a child made by `os.fork` must not, see `streams.py`."""
 
-    __slots__ = ("interrupts", "words", "data", "capacity", "mask", "largest", "room", "strict",
-                 "pipes", "_map", "_doorbell", "_space", "_lock", "_deferred", "_count")  # fmt: skip
+    __slots__ = (
+        "_count",
+        "_deferred",
+        "_doorbell",
+        "_lock",
+        "_map",
+        "_space",
+        "capacity",
+        "data",
+        "interrupts",
+        "largest",
+        "lasting",
+        "mask",
+        "pipes",
+        "room",
+        "strict",
+        "words",
+    )
 
     def __init__(self, ring, doorbell, space, pipes, interrupts):
-        """Opens the ring in descriptor `ring`; `pipes` are descriptors of the pipes behind 1 and 2, for `sync`."""
+        """Opens the ring in descriptor `ring`; `pipes` are those behind descriptors 1 and 2, for `sync`."""
         size = os.fstat(ring).st_size
         self._map = mmap.mmap(ring, size)
         # The mapping has a descriptor of its own.
@@ -45,16 +64,22 @@ class Ring:
         view = memoryview(self._map)
         self.words = view[:HEADER_BYTES].cast("Q")
         self.capacity = self.words[CAPACITY]
-        if self.words[0] != MAGIC or HEADER_BYTES + self.capacity > size or self.capacity & (self.capacity - 1):
-            raise RingError("the descriptor `ring` holds no ring of this generation: check that agent and kernel match")
+        if (
+            self.words[0] != MAGIC
+            or HEADER_BYTES + self.capacity > size
+            or self.capacity & (self.capacity - 1)
+        ):
+            raise RingError(
+                "the descriptor `ring` holds no ring of this generation: check that agent and kernel match"
+            )
         self.data = view[HEADER_BYTES : HEADER_BYTES + self.capacity]
         self.mask = self.capacity - 1
         self.largest = self.capacity // 2 - 8
         self.interrupts = interrupts
         # `head` may grow up to here without another look at `tail`. Zero sends every writer through `put`.
         self.room = 0
-        # Set once output may come past Python (child processes, ctypes): then every record looks at the pipes first.
-        self.strict = False
+        # Set once output may come past Python: then every record looks at the pipes first.
+        self.strict = self.lasting = False
         self.pipes = pipes
         self._doorbell = doorbell
         self._space = space
@@ -64,10 +89,23 @@ class Ring:
         self._deferred = None
         self._count = bytearray(4)
 
-    def be_strict(self):
-        """From now on the order between Python's output and that of other writers is kept for every record."""
+    def be_strict(self, lasting=False):
+        """From now on every record keeps its place among what others write to the pipes.
+
+        Asking the pipes makes a record cost ten times as much, so it ends with the cell, unless `lasting`.
+        """
         self.strict = True
+        self.lasting = self.lasting or lasting
         self.room = 0
+
+    def relax(self):
+        """Ends strictness at the end of a cell, when nobody is left who could write past Python."""
+        if not self.strict or self.lasting:
+            return
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            self.strict = False
 
     def put(self, kind, payload):
         """Writes one record of any size, after whatever lies in the pipes; waits while the ring is full."""
@@ -83,7 +121,7 @@ class Ring:
                 self._put_parts(kind, payload)
 
     def _put_parts(self, kind, payload):
-        """Writes a payload too large for one record. Its parts follow each other without anything between them."""
+        """Writes a payload too large for one record; nothing comes between its parts."""
         deferred = []
         # An interrupt must not leave the reader with half a payload.
         self.interrupts.shield += 1
@@ -92,7 +130,9 @@ class Ring:
             view = memoryview(payload)
             for start in range(0, len(view), self.largest):
                 self.room = 0
-                self._put_record(kind, MORE if start + self.largest < len(view) else 0, view[start : start + self.largest])
+                self._put_record(
+                    kind, MORE if start + self.largest < len(view) else 0, view[start : start + self.largest]
+                )
             self._deferred = None
             for later in deferred:
                 self.put(*later)
@@ -112,16 +152,15 @@ class Ring:
             first = min(size, capacity - start)
             here, there = slice(start, start + first), slice(0, size - first)
             part, rest = record[:first], record[first:]
-            # From this test to the store nothing is called and no object made that the collector tracks: no other
-            # thread, signal handler or finalizer can write in between.
+            # From this test to the store nothing is called and no object made that the collector tracks: no
+            # other thread, signal handler or finalizer can write in between.
             if words[HEAD] == head and head + size <= words[TAIL] + capacity:
                 data[here] = part
                 data[there] = rest
                 words[HEAD] = head + size
                 break
         if words[READER_SLEEPING]:
-            words[READER_SLEEPING] = 0
-            self._signal(self._doorbell)
+            self._wake_reader()
 
     def _wait_for_room(self, size):
         words = self.words
@@ -132,11 +171,11 @@ class Ring:
                 words[WRITER_WAITING] = 0
                 break
             if words[READER_SLEEPING]:
-                words[READER_SLEEPING] = 0
-                self._signal(self._doorbell)
+                self._wake_reader()
             poll = select.poll()
             poll.register(self._space, select.POLLIN)
-            # The timeout mends a wakeup that was lost because neither side's look is fenced against its announcement.
+            # The timeout mends a wakeup that was lost because neither side's look is fenced against its
+            # announcement.
             if poll.poll(20):
                 try:
                     os.read(self._space, 8)
@@ -152,13 +191,17 @@ class Ring:
             unread = [self._unread(pipe) for pipe in self.pipes]
             if not any(unread):
                 return
+            if not epoch:
+                # An agent that does not say how far it has read.
+                self._put_record(SYNC, 0, _sync_unread(*unread))
+                return
             positions = words[STDOUT_READ] + unread[0], words[STDERR_READ] + unread[1]
             if words[PIPE_EPOCH] == epoch and not epoch & 1:
                 break
             # The agent is reading at this moment, which takes microseconds unless it has lost its processor.
             if attempt > 50:
                 time.sleep(0.0001)
-        self._put_record(SYNC, 0, _sync_payload(*positions))
+        self._put_record(SYNC, 0, _sync_positions(*positions))
 
     def _unread(self, pipe):
         try:
@@ -167,9 +210,15 @@ class Ring:
             return 0
         return int.from_bytes(self._count, "little")
 
-    @staticmethod
-    def _signal(eventfd):
+    def _wake_reader(self):
+        # Between the two an interrupt would leave the agent asleep, and everybody sure that it is not.
+        self.interrupts.shield += 1
         try:
-            os.write(eventfd, b"\x01\0\0\0\0\0\0\0")
-        except OSError:
-            pass
+            self.words[READER_SLEEPING] = 0
+            try:
+                os.write(self._doorbell, _ONE)
+            except OSError:
+                # Closed by user code: the agent looks from time to time.
+                pass
+        finally:
+            self.interrupts.release()

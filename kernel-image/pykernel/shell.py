@@ -1,11 +1,9 @@
-"""IPython's shell on our messages: the hooks are given to it by class, nothing of it is replaced afterwards."""
+"""IPython's shell on our messages: its hooks are given by class, nothing of it is replaced afterwards."""
 
 import builtins
 import getpass
 import os
 import sys
-import tempfile
-import traceback
 import warnings
 
 from IPython.core.error import StdinNotImplementedError, UsageError
@@ -13,13 +11,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from traitlets.config import Config
 
-from . import display, messages, system
-
-_here = os.path.dirname(os.path.abspath(__file__)) + os.sep
+from . import display, messages, system, tracebacks
 
 
 class Shell(InteractiveShell):
-    """The shell of one session. Its zygote-made instance is warmed by a cell and then given a clean namespace."""
+    """The shell of one session: made and warmed in the zygote, then given a clean namespace."""
 
     # Set on the class by `make`, before IPython's constructor runs.
     channel = None
@@ -32,9 +28,18 @@ class Shell(InteractiveShell):
         """Names the directory without making it: most sessions never need it."""
         self._trait_values["ipython_dir"] = os.path.join(os.path.expanduser("~"), ".ipython")
 
+    def settle(self):
+        """Takes the present home directory for its own, after the fork from a process that had another."""
+        self.init_ipython_dir(None)
+        # Past the traits, whose machinery would touch hundreds of shared pages for a path.
+        self.profile_dir._trait_values["location"] = self._profile_location()
+
+    def _profile_location(self):
+        return os.path.join(self.ipython_dir, "profile_default")
+
     def init_profile_dir(self, profile_dir):
         """The same for the profile."""
-        self.profile_dir = _LazyProfileDir(location=os.path.join(tempfile.gettempdir(), "ipython-profile"))
+        self.profile_dir = _LazyProfileDir(location=self._profile_location())
 
     def init_virtualenv(self):
         """Does nothing: the kernel runs in its own environment."""
@@ -59,7 +64,9 @@ class Shell(InteractiveShell):
     def enable_gui(self, gui=None):
         """Refuses toolkits that need a screen."""
         if gui not in (None, "inline", "agg", "asyncio"):
-            raise UsageError(f"a session has no screen for `{gui}`: use %matplotlib inline, or savefig to a file")
+            raise UsageError(
+                f"a session has no screen for `{gui}`: use %matplotlib inline, or savefig to a file"
+            )
 
     def ask_exit(self):
         """Ends the cell, as `exit()` would end a program; the session goes on."""
@@ -69,7 +76,12 @@ class Shell(InteractiveShell):
         # IPython would format every traceback a second time for a history that nobody reads.
         return {}
 
-    # --- errors ------------------------------------------------------------------------------------------------------
+    def init_traceback_handlers(self, custom_exceptions):
+        """Puts our formatter in the place of IPython's."""
+        super().init_traceback_handlers(custom_exceptions)
+        self.InteractiveTB = tracebacks.Tracebacks(mode=self.xmode, theme_name=self.colors, tb_offset=1)
+
+    # --- errors ---------------------------------------------------------------------------------------------
 
     def showtraceback(self, exc_tuple=None, filename=None, tb_offset=None, exception_only=False, **_options):
         """Sends the exception that just occurred as an error."""
@@ -89,7 +101,7 @@ class Shell(InteractiveShell):
 
     def _describe_safely(self, kind, value, tb, tb_offset):
         try:
-            trim(value)
+            tracebacks.trim(value)
             return self._describe(kind, value, value.__traceback__ if tb is not None else None, tb_offset)
         except KeyboardInterrupt as interrupt:
             # It came while the traceback was made (a __str__ that hangs, say): then it is what is reported.
@@ -106,16 +118,13 @@ class Shell(InteractiveShell):
             hint = "the cell ended here; the session and its variables go on"
             return kind, value, [f"SystemExit: {value}".rstrip(": "), hint]
         if self.interrupts.seen and kind.__name__ == "CancelledError":
-            # An interrupted `await` is cancelled, which is our way of doing it and not what the user asked for.
+            # An interrupted `await` is cancelled: our way of doing it, not what the user asked for.
             kind, value = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
         render = getattr(value, "_render_traceback_", None)
         if callable(render):
             text = [str(line) for line in render()]
-        elif _has_group(value):
-            # IPython's own formatter does not show what is in a group.
-            text = traceback.format_exception(kind, value, tb)
         else:
-            text = self.InteractiveTB.structured_traceback(kind, value, tb, tb_offset=tb_offset)
+            text = self.InteractiveTB.describe(kind, value, tb, tb_offset)
         return kind, value, text
 
     def _showtraceback(self, etype, evalue, stb):
@@ -123,7 +132,7 @@ class Shell(InteractiveShell):
         self.last_error = _as_error(etype, evalue, stb)
         self.channel.send(self.last_error)
 
-    # --- input -------------------------------------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------------------
 
     allow_stdin = True
     _input_requests = 0
@@ -131,9 +140,11 @@ class Shell(InteractiveShell):
     def ask(self, prompt="", password=False):
         """Asks the user for a line and waits for it."""
         if not self.allow_stdin:
-            raise StdinNotImplementedError("this cell was run without allow_stdin, so nobody can answer input()")
+            raise StdinNotImplementedError(
+                "this cell was run without allow_stdin, so nobody can answer input()"
+            )
         type(self)._input_requests += 1
-        request = self._input_requests
+        request = str(self._input_requests)
         self.channel.send(messages.InputRequest(request, str(prompt), password))
         reply = self.channel.wait_for_input_reply(request)
         if reply.get("eof"):
@@ -182,7 +193,7 @@ def make(channel, interrupts):
     Shell.display_pub_class = display.MessagePublisher
     shell = Shell.instance(config=config)
     shell.take_over_input()
-    shell.register_magics(system.PackageMagics)
+    shell.register_magics(system.PackageMagics, system.Scripts)
     # `exit()` in a cell is answered in `_describe`.
     warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")
     return shell
@@ -193,30 +204,6 @@ def _as_error(kind, value, text):
         described = str(value) if value is not None else ""
     except (KeyboardInterrupt, Exception):
         described = "<the exception could not be described>"
-    return messages.Error(kind.__name__, described, [line for piece in text for line in str(piece).split("\n")])
-
-
-def trim(error):
-    """Takes the frames of this package out of the tracebacks of an exception and of what it came from."""
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        kept, place = [], error.__traceback__
-        while place is not None:
-            if not place.tb_frame.f_code.co_filename.startswith(_here):
-                kept.append(place)
-            place = place.tb_next
-        for place, following in zip(kept, [*kept[1:], None], strict=True):
-            place.tb_next = following
-        error.__traceback__ = kept[0] if kept else None
-        error = error.__cause__ or error.__context__
-
-
-def _has_group(value):
-    seen = set()
-    while value is not None and id(value) not in seen:
-        seen.add(id(value))
-        if isinstance(value, BaseExceptionGroup):
-            return True
-        value = value.__cause__ or value.__context__
-    return False
+    return messages.Error(
+        kind.__name__, described, [line for piece in text for line in str(piece).split("\n")]
+    )

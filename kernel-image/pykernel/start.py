@@ -1,7 +1,9 @@
-"""From a process that has everything loaded to a kernel that serves: what the zygote's child and a lone kernel share."""
+"""From a process that has everything loaded to a kernel that serves, forked or not."""
 
+import faulthandler
 import os
 import sys
+import tempfile
 
 from . import jail, messages, preload, shell, streams, system
 from .channel import Channel
@@ -15,6 +17,8 @@ class Prepared:
     """All that a kernel needs and that does not depend on the session: made once, shared by fork."""
 
     def __init__(self):
+        # `python -m` puts it first into `sys.path`; it is not the session's.
+        self.directory = os.getcwd()
         self.modules = preload.load()
         self.interrupts = Interrupts()
         self.channel = Channel(self.interrupts)
@@ -40,17 +44,22 @@ def run(prepared, jail_wanted, descriptors):
 
     # 7. The ring, and everything that Python prints into it.
     pipes = (descriptors["stdout"], descriptors["stderr"])
-    ring = Ring(descriptors["ring"], descriptors["doorbell"], descriptors["space"], pipes, prepared.interrupts)
+    ring = Ring(
+        descriptors["ring"], descriptors["doorbell"], descriptors["space"], pipes, prepared.interrupts
+    )
     prepared.channel.attach(descriptors["control"], ring)
     out, err = streams.TextStream(ring, STDOUT), streams.TextStream(ring, STDERR)
     sys.stdout = sys.__stdout__ = out
     sys.stderr = sys.__stderr__ = err
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = sys.__stdin__ = os.fdopen(0, encoding="utf-8", closefd=False)
     streams.watch_other_writers(ring, (out, err), prepared.channel.leave_ring)
 
     # 8. What must not be the same in two sessions, and what programs started here should know.
     preload.reseed()
     defaults()
+    places(prepared)
+    # A crash in C code says in which line of Python it happened.
+    faulthandler.enable(file=2)
 
     # 9. Interrupts, from now on; then requests.
     prepared.interrupts.install()
@@ -60,13 +69,25 @@ def run(prepared, jail_wanted, descriptors):
     prepared.kernel.serve()
 
 
+def places(prepared):
+    """Forgets the directories of the process this one was forked from."""
+    # The session's own modules come first, and what it has installed last.
+    sys.path[:] = ["", *(path for path in sys.path if path and path != prepared.directory)]
+    if os.path.isdir(system.packages_directory()):
+        sys.path.append(system.packages_directory())
+    tempfile.tempdir = tempfile._name_sequence = None
+    prepared.shell.settle()
+
+
 def defaults():
-    """Sets what makes programs and libraries behave well in a session, unless the operator has said otherwise."""
+    """Sets what makes programs behave well in a session, unless the operator has said otherwise."""
     wanted = {
         # Plots as data for the client, instead of looking for a browser.
         "PLOTLY_RENDERER": "plotly_mimetype",
         # For Python programs started from cells: the kernel itself has its backend.
         "MPLBACKEND": "agg",
+        # They write into a pipe, and would keep what they print until there are some thousand bytes of it.
+        "PYTHONUNBUFFERED": "1",
     }
     if not system.has_network():
         # `!pip install` gives up at once instead of trying for half a minute.

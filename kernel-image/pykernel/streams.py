@@ -1,7 +1,7 @@
 """`sys.stdout` and `sys.stderr`: text straight into the ring.
 
-Every `write` is on its way when it returns; there is no buffer, no flush and no thread. Before this the price of that
-was a system call per line, here it is a copy of some bytes.
+Every `write` is on its way when it returns; there is no buffer, no flush and no thread. Before this the price
+of that was a system call per line, here it is a copy of some bytes.
 """
 
 import ctypes
@@ -9,7 +9,9 @@ import functools
 import io
 import os
 import subprocess
+import sys
 
+from . import system
 from .ring import HEAD, READER_SLEEPING, STDOUT, _record_header
 
 # Text longer than this is cut before it is encoded, so that a huge string costs no second copy of itself.
@@ -24,9 +26,11 @@ class BinaryStream(io.RawIOBase):
         self._text = text
 
     def writable(self):
+        """Returns `True`."""
         return True
 
     def fileno(self):
+        """Returns 1 or 2."""
         return self._text.fileno()
 
     def write(self, data):
@@ -74,10 +78,16 @@ class TextStream(io.TextIOBase):
                 end = start + size
                 here = slice(start, end)
             except (AttributeError, IndexError, TypeError, UnicodeEncodeError):
-                # Long, empty, no string, no text. Not answered here: an interrupt would show this exception too.
+                # Long, empty, no string, no text. Not answered here: an interrupt would show this exception
+                # too.
                 head = None
             # From here to the store of `head`: see `Ring._put_record`. A sleeping agent is woken in `put`.
-            if words[HEAD] == head and head + size <= ring.room and end <= capacity and not words[READER_SLEEPING]:
+            if (
+                words[HEAD] == head
+                and head + size <= ring.room
+                and end <= capacity
+                and not words[READER_SLEEPING]
+            ):
                 data[here] = record
                 words[HEAD] = head + size
                 return len(text)
@@ -93,7 +103,9 @@ class TextStream(io.TextIOBase):
             try:
                 encoded = piece.encode()
             except UnicodeEncodeError:
-                encoded = piece.encode("utf-8", "surrogateescape" if self._escapes(piece) else "backslashreplace")
+                encoded = piece.encode(
+                    "utf-8", "surrogateescape" if self._escapes(piece) else "backslashreplace"
+                )
             self.write_bytes(encoded)
         return len(text)
 
@@ -120,19 +132,22 @@ class TextStream(io.TextIOBase):
         return 1 if self.kind == STDOUT else 2
 
     def writable(self):
+        """Returns `True`."""
         return True
 
     def isatty(self):
+        """Returns `False`: no cursor can be moved and nobody types."""
         return False
 
     def flush(self):
-        pass
+        """Does nothing: there is nothing that waits."""
 
     def close(self):
         """Does nothing: a later cell prints too."""
 
     @property
     def closed(self):
+        """Is `False`, always."""
         return False
 
     def reconfigure(self, **_options):
@@ -148,22 +163,23 @@ def record_headers(kind):
 def watch_other_writers(ring, streams, leave_ring):
     """Keeps the order with child processes and C code, and keeps forked children off the ring.
 
-    Looking into the pipes costs a system call, so it begins with the first thing that can write there past Python.
+    Looking into the pipes costs a system call, so it begins with the first thing that can write there past
+    Python.
     """
 
     def strict_before(owner, name):
         original = getattr(owner, name)
 
+        @functools.wraps(original)
         def call(*args, **kwargs):
-            if not ring.strict:
-                ring.be_strict()
+            # A library that loads another hardly prints from it; a cell that does may, from now on.
+            lasting = owner is ctypes.CDLL and sys._getframe(1).f_globals.get("__name__") == "__main__"
+            ring.be_strict(lasting)
             return original(*args, **kwargs)
 
-        call.__name__ = name
-        call.__doc__ = original.__doc__
         setattr(owner, name, call)
 
-    strict_before(os, "system")
+    os.system = system.os_system
     strict_before(os, "posix_spawn")
     strict_before(os, "posix_spawnp")
     strict_before(subprocess, "_fork_exec")

@@ -6,7 +6,13 @@ import signal
 import subprocess
 import sys
 
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magics.script import ScriptMagics
+from IPython.utils.process import arg_split
+
+# What some kernels put into every new network namespace, down and without an address.
+_NOT_INTERFACES = ("sit", "ip6tnl", "tunl", "gre", "erspan", "ip_vti", "ip6_vti", "ip6gre", "dummy")
 
 _NO_NETWORK = """\
 %pip: this session has no network, so nothing can be downloaded.
@@ -20,11 +26,20 @@ What to do instead:
 def run(command):
     """Runs a command in the shell and returns its exit code; negative is the signal that ended it."""
     shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
-    process = subprocess.Popen(command, shell=True, executable=shell, stdin=subprocess.DEVNULL)
+    return _wait(subprocess.Popen(command, shell=True, executable=shell, stdin=subprocess.DEVNULL))
+
+
+def os_system(command):
+    """Stands for `os.system`, whose C code ignores interrupts for as long as the command runs."""
+    code = _wait(subprocess.Popen(command, shell=True))
+    return -code if code < 0 else code << 8
+
+
+def _wait(process, given=None):
+    """Waits for a process, and ends it when the cell is interrupted."""
     try:
-        return process.wait()
+        process.communicate(given)
     except KeyboardInterrupt:
-        # The command usually has had the signal too, being in the same process group.
         for sign, seconds in ((signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGKILL, None)):
             process.send_signal(sign)
             try:
@@ -33,17 +48,18 @@ def run(command):
             except subprocess.TimeoutExpired:
                 continue
         raise
+    return process.returncode
 
 
 def has_network():
-    """Tells whether there is any interface besides the loopback. Asks the kernel only, so it takes no time."""
+    """Tells whether there is an interface besides the loopback. Asks the kernel only, so it takes no time."""
     try:
-        with open("/proc/net/dev") as interfaces:
+        # Under `self`: a sandbox's /proc shows processes only. Not by netlink, which a sandbox does not have.
+        with open("/proc/self/net/dev") as interfaces:
             names = [line.split(":")[0].strip() for line in interfaces if ":" in line]
     except OSError:
         return True
-    return any(name != "lo" and not name.startswith(("sit", "ip6tnl", "tunl", "gre", "ip_vti", "ip6_vti", "dummy"))
-               for name in names)  # fmt: skip
+    return any(name != "lo" and not name.startswith(_NOT_INTERFACES) for name in names)
 
 
 def packages_directory():
@@ -78,3 +94,26 @@ class PackageMagics(Magics):
             import importlib
 
             importlib.invalidate_caches()
+
+
+@magics_class
+class Scripts(ScriptMagics):
+    """`%%bash` and its like without IPython's event loop in a thread: a thread would not survive a fork."""
+
+    @cell_magic("script")
+    def shebang(self, line, cell):
+        """Runs the cell in a program; its output comes as the program writes it."""
+        options, command = ScriptMagics.shebang.parser.parse_known_args(arg_split(line, posix=True))
+        if options.out or options.err or options.bg or options.proc:
+            return super().shebang(line, cell)
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        except FileNotFoundError:
+            raise UsageError(f"there is no program `{command[0]}` in this session") from None
+        code = _wait(process, cell.encode())
+        if code and options.raise_error:
+            raise subprocess.CalledProcessError(code, cell)
+        return None
+
+    # IPython's own version looks for it here.
+    shebang.parser = ScriptMagics.shebang.parser

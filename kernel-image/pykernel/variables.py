@@ -1,8 +1,9 @@
 """What a cell did to the variables: names added, changed and removed, without running a line of user code.
 
-Looking at a value must neither break nor stall on it, so nothing here calls what a user's class defines: types are
-compared by identity or real inheritance, lengths and sizes are read only from builtin and known library types.
-What has been changed in place and kept its size may go unseen; that is the price of a few milliseconds at most.
+Looking at a value must neither break nor stall on it, so nothing here calls what a user's class defines:
+types are compared by identity or real inheritance, lengths and sizes are read only from builtin and known
+library types. What has been changed in place and kept its size may go unseen; that is the price of a few
+milliseconds at most.
 """
 
 import itertools
@@ -10,7 +11,8 @@ import sys
 import time
 import types
 
-# At most this many names are looked at, newest first, for at most this long.
+# At most this many names are looked at, newest first, for at most this long. Counted is the time of this
+# thread: on a busy machine a cell should not lose its receipt to its neighbours.
 NAMES = 10_000
 SECONDS = 0.004
 # How many values are described in each of the lists of one answer.
@@ -34,12 +36,12 @@ class Variables:
     def receipt(self):
         """Returns what changed since the last look, and remembers how it is now."""
         started = time.perf_counter()
-        deadline = started + SECONDS
+        deadline = time.thread_time() + SECONDS
         namespace, hidden = self._shell.user_ns, self._shell.user_ns_hidden
         known, now, added, changed = self._known, {}, [], []
         names, truncated = _newest(namespace)
         for index, name in enumerate(names):
-            if not index & 63 and time.perf_counter() > deadline:
+            if not index & 63 and index and time.thread_time() > deadline:
                 truncated = True
                 break
             value = namespace.get(name)
@@ -71,12 +73,12 @@ class Variables:
 
     def listing(self):
         """Returns all variables, newest first."""
-        deadline = time.perf_counter() + 10 * SECONDS
+        deadline = time.thread_time() + 10 * SECONDS
         namespace, hidden = self._shell.user_ns, self._shell.user_ns_hidden
         names, truncated = _newest(namespace)
         found = []
         for index, name in enumerate(names):
-            if not index & 63 and time.perf_counter() > deadline:
+            if not index & 63 and index and time.thread_time() > deadline:
                 truncated = True
                 break
             value = namespace.get(name)
@@ -100,7 +102,7 @@ def _is_hidden(name, value, hidden):
 def _describe_all(found, deadline):
     described = []
     for name, value in found[:DESCRIBED]:
-        described.append(describe(name, value, brief=time.perf_counter() > deadline))
+        described.append(describe(name, value, brief=time.thread_time() > deadline))
     return described
 
 
@@ -194,7 +196,7 @@ def _preview_container(value, kind, depth):
     return f"{first}{', '.join(shown)}{more}{last}"
 
 
-# --- library types -------------------------------------------------------------------------------------------------------
+# --- library types ------------------------------------------------------------------------------------------
 
 
 class _Array:
@@ -233,7 +235,9 @@ class _Frame:
     def describe(value):
         rows, columns = value.shape
         size = sum(_nbytes(block.values) for block in value._mgr.blocks[:256])
-        names = [_preview(c, 0) if type(c) is not str else c for c in list(itertools.islice(value.columns, 12))]
+        names = [
+            _preview(c, 0) if type(c) is not str else c for c in list(itertools.islice(value.columns, 12))
+        ]
         more = ", …" if columns > len(names) else ""
         return [rows, columns], rows, size, "columns: " + ", ".join(names) + more
 
@@ -270,7 +274,7 @@ _types = {}
 
 
 def _library(kind):
-    """Returns how to look at a value of a library's type, or `None`: a user's subclass may override anything."""
+    """Returns how to look at a library's type, or `None`: a user's subclass may override anything."""
     if len(_types) < len(_LIBRARY):
         for (module, name), look in _LIBRARY.items():
             loaded = sys.modules.get(module)

@@ -1,8 +1,8 @@
 """The zygote: a process with everything loaded, from which kernels are forked into their sandboxes.
 
-Three forks make one kernel. C enters the cgroups and namespaces, which the zygote itself could never leave again; D is
-the first process inside the pid namespace; K is the kernel, and since D ends at once, K becomes a child of the agent,
-PID 1 there.
+Three forks make one kernel. C enters the cgroups and namespaces, which the zygote itself could never leave
+again; D is the first process inside the pid namespace; K is the kernel, and since D ends at once, K becomes a
+child of the agent, PID 1 there.
 """
 
 import json
@@ -14,6 +14,7 @@ import socket
 from . import linux
 from .jail import KEPT
 
+# A jail with its rules and filter is some ten thousand bytes.
 LARGEST_PACKET = 1 << 20
 MOST_DESCRIPTORS = 64
 
@@ -27,17 +28,17 @@ class SpawnError(Exception):
 
 
 def serve(listener, lifeline, ready):
-    """Keeps one C waiting for a connection, and makes the next when that one is taken, until the lifeline closes.
+    """Keeps one C waiting for a connection, and makes the next when it is taken, until the lifeline closes.
 
-    Returns the jail and the descriptors in the new kernel, and never in the zygote itself. Making C ahead takes a
-    third of the work out of the way of the one who waits for a kernel.
+    Returns the jail and the descriptors in the new kernel, and never in the zygote itself. Making C ahead
+    takes a third of the work out of the way of the one who waits for a kernel.
     """
     os.set_blocking(listener, False)
     # Children are reaped by the kernel: nobody here asks how C ended.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.write(lifeline, json.dumps(ready).encode() + b"\n")
     while True:
-        # Anything on this pipe, its end too, says that this C is no longer waiting.
+        # A byte on this pipe says that C has found its request, an end without one that C is dead.
         taken, waiting = os.pipe()
         try:
             child = linux.fork()
@@ -48,10 +49,11 @@ def serve(listener, lifeline, ready):
             os.close(taken)
             return _wait_for_request(listener, lifeline, waiting)
         os.close(waiting)
-        if child is None:
-            _wait((lifeline,), lifeline, 1000)
-        else:
+        if child is not None:
             _wait((taken, lifeline), lifeline)
+        if child is None or not os.read(taken, 1):
+            # Something here ends processes, or does not let them be: not again at once.
+            _wait((lifeline,), lifeline, 100)
         os.close(taken)
 
 
@@ -76,6 +78,7 @@ def _wait_for_request(listener, lifeline, waiting):
         except OSError:
             # The agent went away, or another C was quicker.
             continue
+    os.write(waiting, b"1")
     os.close(waiting)
     try:
         connection.settimeout(1)

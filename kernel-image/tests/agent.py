@@ -58,7 +58,9 @@ class Zygote:
         kernel = Kernel()
         started = time.perf_counter()
         names, descriptors = kernel.theirs(extra)
-        answer = self.request({"op": "spawn", "fds": names, "jail": {**UNJAILED, **(jail or {})}}, descriptors)
+        answer = self.request(
+            {"op": "spawn", "fds": names, "jail": {**UNJAILED, **(jail or {})}}, descriptors
+        )
         kernel.close_theirs()
         if "error" in answer:
             kernel.close()
@@ -99,6 +101,7 @@ class Kernel:
         self._map = mmap.mmap(ring, 4096 + capacity)
         struct.pack_into("<QQ", self._map, 0, 0x31474E4952435645, capacity)
         self._words = memoryview(self._map)[:4096].cast("Q")
+        self._words[40] = 2
         self._doorbell = os.eventfd(0, os.EFD_NONBLOCK)
         self._space = os.eventfd(0, os.EFD_NONBLOCK)
         self._control, control = socket.socketpair()
@@ -228,7 +231,8 @@ class Kernel:
         # The writer may have looked just before the announcement: once more, a millisecond later.
         ready = poll.poll(1)
         if not ready and self._words[8] == self._words[16]:
-            ready = poll.poll(200)
+            # No more looks: a lost wakeup must show as a test that fails.
+            ready = poll.poll(LIMIT_S * 1000)
         self._words[24] = 0
         for descriptor, events in ready:
             if descriptor == self._doorbell:
@@ -277,7 +281,8 @@ class Kernel:
         position = 0
         while position < len(block):
             size, kind, flags, zero = struct.unpack_from("<IBBH", block, position)
-            assert zero == 0 and kind in KINDS and flags in (0, 1) and size + 8 <= self.capacity // 2
+            assert (zero, kind in KINDS, flags in (0, 1)) == (0, True, True)
+            assert size + 8 <= self.capacity // 2
             self._record(kind, flags, block[position + 8 : position + 8 + size])
             position += 8 + size
         assert position == len(block)
@@ -295,7 +300,9 @@ class Kernel:
         name = KINDS[kind]
         if name == "sync":
             positions = struct.unpack("<QQ", payload)
-            missing = [max(0, position - read) for position, read in zip(positions, self._words[41:43], strict=True)]
+            missing = [
+                max(0, position - read) for position, read in zip(positions, self._words[41:43], strict=True)
+            ]
             assert all(missing[n] <= unread(self._pipes[n]) for n in (0, 1))
             self._read_pipes(missing)
         elif name in ("stdout", "stderr"):

@@ -113,7 +113,7 @@ class ClearOutput(Message):
 
 
 class InputRequest(Message):
-    request: int
+    request: str
     prompt: str
     password: bool
 

@@ -62,7 +62,9 @@ def test_a_figure_is_shown_at_the_end_of_the_cell(kernel):
 
 
 def test_figures_of_a_loop_come_as_they_are_shown(kernel):
-    kernel.ok("import matplotlib.pyplot as plt\nfor n in range(3):\n    print('before', n)\n    plt.plot([n])\n    plt.show()\nprint('after')")
+    kernel.ok(
+        "import matplotlib.pyplot as plt\nfor n in range(3):\n    print('before', n)\n    plt.plot([n])\n    plt.show()\nprint('after')"
+    )
     assert kernel.order() == [
         "stdout before 0\n", "display_data", "stdout before 1\n", "display_data", "stdout before 2\n", "display_data", "stdout after\n",
     ]  # fmt: skip
@@ -79,7 +81,9 @@ def test_a_figure_of_a_failed_cell_is_still_shown(kernel):
 
 
 def test_figure_formats_can_be_chosen(kernel):
-    kernel.ok("%config InlineBackend.figure_formats = ['svg']\nimport matplotlib.pyplot as plt\nplt.plot([1]); plt.show()")
+    kernel.ok(
+        "%config InlineBackend.figure_formats = ['svg']\nimport matplotlib.pyplot as plt\nplt.plot([1]); plt.show()"
+    )
     assert kernel.messages("display_data")[0]["data"]["image/svg+xml"].lstrip().startswith("<?xml")
 
 
@@ -91,14 +95,21 @@ def test_a_screen_toolkit_is_refused_clearly(kernel):
 
 def test_plots_of_plotly_and_altair_are_data(kernel):
     kernel.ok("import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1, 2])).show()")
-    assert kernel.messages("display_data")[0]["data"]["application/vnd.plotly.v1+json"]["data"][0]["type"] == "bar"
-    kernel.ok("import altair as alt, pandas as pd\nalt.Chart(pd.DataFrame({'a': [1], 'b': [2]})).mark_bar().encode(x='a', y='b')")
+    assert (
+        kernel.messages("display_data")[0]["data"]["application/vnd.plotly.v1+json"]["data"][0]["type"]
+        == "bar"
+    )
+    kernel.ok(
+        "import altair as alt, pandas as pd\nalt.Chart(pd.DataFrame({'a': [1], 'b': [2]})).mark_bar().encode(x='a', y='b')"
+    )
     [shown] = kernel.messages("execute_result")
     assert {"text/html"} & set(shown["data"]) or any("vega" in mime for mime in shown["data"])
 
 
 def test_a_display_larger_than_the_ring_arrives_whole(kernel):
-    kernel.ok("from IPython.display import display, HTML\nprint('a'); display(HTML('x' * 5_000_000)); print('b')")
+    kernel.ok(
+        "from IPython.display import display, HTML\nprint('a'); display(HTML('x' * 5_000_000)); print('b')"
+    )
     assert kernel.order() == ["stdout a\n", "display_data", "stdout b\n"]
     assert len(kernel.messages()[0]["data"]["text/html"]) == 5_000_000
 
@@ -113,5 +124,7 @@ def test_progress_bars_are_text_that_moves(kernel):
 
 
 def test_a_display_in_a_forked_child_goes_to_its_stdout(kernel):
-    kernel.ok("import os\nfrom IPython.display import display\npid = os.fork()\nif not pid:\n    display({'text/plain': 'from the child'}, raw=True); os._exit(0)\nos.waitpid(pid, 0);")
+    kernel.ok(
+        "import os\nfrom IPython.display import display\npid = os.fork()\nif not pid:\n    display({'text/plain': 'from the child'}, raw=True); os._exit(0)\nos.waitpid(pid, 0);"
+    )
     assert kernel.text() == "from the child\n"

@@ -1,5 +1,8 @@
 """Cells: results, names, magics, input, awaiting, errors."""
 
+import re
+
+import agent
 import pytest
 
 
@@ -75,11 +78,38 @@ def test_what_goes_wrong_is_said_and_the_kernel_goes_on(kernel, code, name):
     assert kernel.result("1 + 1") == "2"
 
 
+def test_an_error_in_a_library_shows_its_lines_and_the_users(kernel):
+    reply = kernel.run("import pandas as pd\npd.DataFrame({'a': [1]})['b']")
+    text = re.sub("\x1b[^m]*m", "", "\n".join(reply["error"]["traceback"]))
+    assert "----> 2 pd.DataFrame({'a': [1]})['b']" in text
+    assert "in DataFrame.__getitem__(self, key)" in text
+    assert "self.columns.get_loc(key)" in text
+    assert "The above exception was the direct cause" in text
+    assert "Could not get source" not in text
+
+
+def test_an_endless_recursion_is_shown_in_short(kernel):
+    reply = kernel.run("def f(n):\n    return f(n + 1)\nf(0)")
+    assert reply["error"]["ename"] == "RecursionError"
+    assert len(reply["error"]["traceback"]) < 200
+    assert "in the middle are left out" in "\n".join(reply["error"]["traceback"])
+
+
+def test_an_error_in_a_module_of_the_users_own(kernel, tmp_path):
+    (tmp_path / "helper.py").write_text("def divide(a, b):\n    return a / b\n")
+    reply = kernel.run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport helper\nhelper.divide(1, 0)"
+    )
+    text = re.sub("\x1b[^m]*m", "", "\n".join(reply["error"]["traceback"]))
+    assert "----> 2     return a / b" in text or "----> 2 return a / b" in text
+
+
 def test_a_group_shows_what_is_in_it(kernel):
     reply = kernel.run("raise ExceptionGroup('several', [ValueError('one'), KeyError('two')])")
     text = "\n".join(reply["error"]["traceback"])
     assert "one" in text
     assert "two" in text
+    assert "interactiveshell.py" not in text
 
 
 @pytest.mark.parametrize("code", ["exit()", "quit", "import sys; sys.exit(3)", "raise SystemExit"])
@@ -116,7 +146,10 @@ def test_a_result_that_cannot_be_shown_is_an_error_on_stderr_or_traceback(kernel
 
 
 def test_top_level_await(kernel):
-    assert kernel.result("import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    return 5\nawait f()") == "5"
+    assert (
+        kernel.result("import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    return 5\nawait f()")
+        == "5"
+    )
     assert kernel.result("[x async for x in (lambda: (i for i in ()))()] if False else await f()") == "5"
 
 
@@ -154,6 +187,12 @@ def test_magics(kernel):
     assert kernel.result("total") == "45"
     kernel.ok("%%bash\necho from bash; echo to stderr >&2")
     assert (kernel.text(), kernel.text("stderr")) == ("from bash\n", "to stderr\n")
+    assert kernel.run("%%bash\nexit 3")["error"]["ename"] == "CalledProcessError"
+    kernel.ok("%%bash --no-raise-error\nexit 3")
+    kernel.ok("%%sh --out found\necho kept")
+    assert kernel.result("found") == "'kept\\n'"
+    assert kernel.run("%%script no-such-program\nx")["error"]["ename"] == "UsageError"
+    assert kernel.result("import os; os.system('exit 3'), os.system('kill -9 $$')") == "(768, 9)"
     kernel.ok("files = !printf 'a\\nb\\n'")
     assert kernel.result("list(files)") == "['a', 'b']"
     kernel.ok("name = 'x y'\n!echo {name} $name; exit 3")
@@ -183,12 +222,14 @@ def test_pip_without_network_says_so_at_once(kernel):
 
 
 def test_input_and_password(kernel):
-    cell = kernel.start("name = input('Name? '); import getpass; secret = getpass.getpass('Key: '); name, secret")
+    cell = kernel.start(
+        "name = input('Name? '); import getpass; secret = getpass.getpass('Key: '); name, secret"
+    )
     kernel.wait(lambda: kernel.messages("input_request"))
     [first] = kernel.messages("input_request")
     assert (first["prompt"], first["password"]) == ("Name? ", False)
     waiting = kernel.send("complete", code="le", cursor=2)
-    kernel.send("input_reply", request=first["request"] + 100, value="not this one")
+    kernel.send("input_reply", request=first["request"] + "00", value="not this one")
     kernel.send("input_reply", request=first["request"], value="Zoë")
     kernel.wait(lambda: len(kernel.messages("input_request")) == 2)
     second = kernel.messages("input_request")[1]
@@ -222,12 +263,28 @@ def test_classes_of_cells_can_be_pickled_and_go_to_forked_workers(kernel):
         "def double(p): return p.x * 2\n"
         "copy = pickle.loads(pickle.dumps(P(4)))"
     )
-    assert kernel.result("with multiprocessing.get_context('fork').Pool(2) as pool: r = pool.map(double, [P(1), P(2)])\nr") == "[2, 4]"
+    assert (
+        kernel.result(
+            "with multiprocessing.get_context('fork').Pool(2) as pool: r = pool.map(double, [P(1), P(2)])\nr"
+        )
+        == "[2, 4]"
+    )
 
 
 def test_a_forked_child_that_comes_back_is_not_a_second_kernel(kernel):
     kernel.ok("import os; pid = os.fork()")
     assert kernel.result("os.waitpid(pid, 0)[1]") == "0"
+
+
+def test_ordinary_cells_start_no_thread(kernel):
+    kernel.ok("%%bash\necho hi")
+    kernel.ok(
+        "import pandas as pd, matplotlib.pyplot as plt, os\ndf = pd.DataFrame({'g': list('aabb'), 'v': [1., 2, 3, 4]})"
+    )
+    kernel.ok("df.groupby('g').v.sum().plot(); plt.show(); df.describe(include='all')")
+    kernel.run("1 / 0")
+    kernel.call("complete", code="df.", cursor=3)
+    assert kernel.result("len(os.listdir('/proc/self/task'))") == "1"
 
 
 def test_plain_data_work_does_not_warn(kernel):
@@ -246,3 +303,22 @@ def test_text_that_json_cannot_carry(kernel):
               "display({'application/json': {'a': float('nan'), 'b': float('inf'), 3: (1, {2}), 'd': '\\ud800'}}, raw=True)")  # fmt: skip
     [shown] = kernel.messages("display_data")
     assert shown["data"]["application/json"] == {"a": None, "b": None, "3": [1, [2]], "d": "?"}
+
+
+def test_modules_of_the_working_directory_can_be_imported(kernel, tmp_path):
+    (tmp_path / "beside.py").write_text("here = 1\n")
+    kernel.ok(f"import os; os.chdir({str(tmp_path)!r})")
+    assert kernel.result("import beside; beside.here") == "1"
+
+
+def test_a_closed_loop_is_replaced(kernel):
+    kernel.ok("import asyncio; asyncio.get_event_loop().close()")
+    assert kernel.result("await asyncio.sleep(0, 'slept')") == "'slept'"
+
+
+def test_a_crash_says_where(kernel):
+    kernel.start("def poke():\n    import ctypes; ctypes.string_at(0)\npoke()")
+    with pytest.raises(agent.KernelEnded) as ended:
+        kernel.wait(lambda: False)
+    assert "Segmentation fault" in ended.value.args[0]
+    assert "in poke" in ended.value.args[0]

@@ -47,9 +47,18 @@ def test_the_glyphs_come_from_the_cjk_font(kernel):
     assert found == "['DejaVu Sans', 'Noto Sans CJK JP', 'Noto Sans CJK JP', 'Noto Sans CJK JP']"
 
 
+PROGRAM = """
+import warnings
+import matplotlib.pyplot as plt
+warnings.simplefilter("error")
+plt.title("中文")
+plt.savefig("/dev/null", format="png")
+print("drawn")
+"""
+
+
 def test_a_program_started_from_a_cell_draws_them_too(kernel, tmp_path):
     program = tmp_path / "draw.py"
-    program.write_text("import matplotlib.pyplot as plt, warnings\nwarnings.simplefilter('error')\nplt.title('中文'); plt.savefig('/dev/null', format='png')\nprint('drawn')")
+    program.write_text(PROGRAM)
     kernel.ok(f"import sys\n!HOME={tmp_path} {{sys.executable}} {program}")
     assert kernel.text() == "drawn\n"
-    kernel.ok("%matplotlib inline")

@@ -20,6 +20,9 @@ BUSY = {
     "input": "input('?')",
     "a child": "import subprocess; subprocess.run(['sleep', '60'])",
     "the shell": "!sleep 60",
+    "os.system": "import os; os.system('sleep 60')",
+    "a script": "%%bash\necho go; sleep 60",
+    "a child that ignores it": "!trap '' INT; sleep 60 & wait",
     "a result's text": "class R:\n    def __repr__(self):\n        while True: pass\nR()",
     "an exception's text": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
     "a lock": "import threading; l = threading.Lock(); l.acquire(); l.acquire()",
@@ -30,7 +33,8 @@ BUSY = {
 @pytest.mark.parametrize("busy", BUSY, ids=str)
 def test_an_interrupt_ends_the_cell_and_only_the_cell(kernel, busy):
     kernel.ok("kept = 1")
-    cell = kernel.start(f"print('go')\n{BUSY[busy]}")
+    code = BUSY[busy]
+    cell = kernel.start(code if code.startswith("%%") else f"print('go')\n{code}")
     kernel.wait(lambda: kernel.text().startswith("go\n"))
     if busy == "input":
         kernel.wait(lambda: kernel.messages("input_request"))
@@ -71,7 +75,11 @@ def test_an_interrupt_between_cells_is_ignored(kernel):
 def test_interrupts_at_any_moment_never_break_the_talk(kernel):
     # Every request is answered once and every record is whole, whatever was hit; `agent.py` checks each of them.
     for n in range(150):
-        cell = kernel.start("for i in range(40):\n    print('line', i)\ndisplay('shown'); 1 / 0 if kept else 2" if n else "kept = 0")
+        cell = kernel.start(
+            "for i in range(40):\n    print('line', i)\ndisplay('shown'); 1 / 0 if kept else 2"
+            if n
+            else "kept = 0"
+        )
         for _ in range(n % 4):
             os.kill(kernel.pid, signal.SIGINT)
         reply = kernel.wait_reply(cell)
@@ -80,7 +88,9 @@ def test_interrupts_at_any_moment_never_break_the_talk(kernel):
 
 
 def test_a_swallowed_interrupt_is_the_users_business(kernel):
-    cell = kernel.start("try:\n    print('go')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('caught')\n5")
+    cell = kernel.start(
+        "try:\n    print('go')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('caught')\n5"
+    )
     kernel.wait(lambda: kernel.text() == "go\n")
     os.kill(kernel.pid, signal.SIGINT)
     assert kernel.wait_reply(cell)["status"] == "ok"

@@ -21,7 +21,13 @@ def test_ready_names_the_process_and_what_it_has_loaded(kernel):
 def test_a_result_is_checked_field_by_field(kernel):
     reply = kernel.ok("6 * 7", cell="the cell")
     assert kernel.messages() == [
-        {"type": "execute_result", "cell": "the cell", "execution_count": 1, "data": {"text/plain": "42"}, "metadata": {}}
+        {
+            "type": "execute_result",
+            "cell": "the cell",
+            "execution_count": 1,
+            "data": {"text/plain": "42"},
+            "metadata": {},
+        }
     ]
     assert reply["execution_count"] == 1
 
@@ -69,12 +75,21 @@ def test_inspection(kernel):
     assert "The area of a rectangle." in reply["data"]["text/plain"]
     source = kernel.call("inspect", code="area", cursor=4, detail=1)["data"]["text/plain"]
     assert "return width * height" in re.sub("\x1b[^m]*m", "", source)
-    assert kernel.call("inspect", code="nothing_here", cursor=4, detail=0) == {"id": 4, "found": False, "data": {}}
+    assert kernel.call("inspect", code="nothing_here", cursor=4, detail=0) == {
+        "id": 4,
+        "found": False,
+        "data": {},
+    }
 
 
 @pytest.mark.parametrize(
     ("code", "status", "indent"),
-    [("x = 1", "complete", ""), ("for i in x:", "incomplete", "    "), ("a b", "invalid", ""), ("(", "incomplete", "")],
+    [
+        ("x = 1", "complete", ""),
+        ("for i in x:", "incomplete", "    "),
+        ("a b", "invalid", ""),
+        ("(", "incomplete", ""),
+    ],
 )
 def test_is_complete(kernel, code, status, indent):
     reply = kernel.call("is_complete", code=code)
@@ -203,11 +218,15 @@ def test_a_comm_handler_that_raises_is_shown_and_costs_nothing_else(kernel):
 
 
 def test_widgets_open_comms_and_hear_of_changes(kernel):
-    kernel.ok("import ipywidgets as w; s = w.IntSlider(value=3); seen = []; s.observe(lambda c: seen.append(c.new), 'value'); s")
+    kernel.ok(
+        "import ipywidgets as w; s = w.IntSlider(value=3); seen = []; s.observe(lambda c: seen.append(c.new), 'value'); s"
+    )
     opened = {m["comm_id"]: m for m in kernel.messages("comm_open")}
     assert {m["target_name"] for m in opened.values()} == {"jupyter.widget"}
     [shown] = kernel.messages("execute_result")
     model = shown["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert opened[model]["data"]["state"]["value"] == 3
-    kernel.call("comm_msg", comm_id=model, data={"method": "update", "state": {"value": 8}, "buffer_paths": []})
+    kernel.call(
+        "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 8}, "buffer_paths": []}
+    )
     assert kernel.result("s.value, seen") == "(8, [8])"

@@ -1,5 +1,8 @@
 """Text: in order with everything else, whole, at once, whoever writes it."""
 
+import os
+import signal
+
 import pytest
 
 C_PRINTF = "import ctypes; libc = ctypes.CDLL(None); "
@@ -8,16 +11,15 @@ C_PRINTF = "import ctypes; libc = ctypes.CDLL(None); "
 def test_text_is_there_as_it_is_printed(kernel):
     cell = kernel.start("import time\nprint('first', end='')\nwhile True: time.sleep(0.001)")
     kernel.wait(lambda: kernel.text() == "first")
-    import os
-    import signal
-
     os.kill(kernel.pid, signal.SIGINT)
     kernel.wait_reply(cell)
 
 
 def test_two_streams_keep_their_order(kernel):
     kernel.ok("import sys\nfor i in range(3):\n    print('out', i)\n    print('err', i, file=sys.stderr)")
-    assert kernel.order() == [f"{stream} {stream[3:]} {i}\n" for i in range(3) for stream in ("stdout", "stderr")]
+    assert kernel.order() == [
+        f"{stream} {stream[3:]} {i}\n" for i in range(3) for stream in ("stdout", "stderr")
+    ]
 
 
 def test_python_c_code_children_and_figures_keep_their_order(kernel):
@@ -33,7 +35,8 @@ def test_python_c_code_children_and_figures_keep_their_order(kernel):
     )
     texts = kernel.order()
     assert texts[0::2] == [
-        ("stdout " if i == 0 else f"stdout run {i - 1}\ndescriptor\n") + f"python {i}\nc {i}\nsystem {i}\n" for i in range(5)
+        ("stdout " if i == 0 else f"stdout run {i - 1}\ndescriptor\n") + f"python {i}\nc {i}\nsystem {i}\n"
+        for i in range(5)
     ] + ["stdout run 4\ndescriptor\n"]
     assert texts[1::2] == ["display_data"] * 5
 
@@ -49,7 +52,9 @@ def test_a_flood_of_lines_arrives_whole(kernel):
 
 
 def test_a_hundred_megabytes_need_no_memory_of_their_own(kernel):
-    kernel.ok("import resource\ntext = 'é' + 'x' * 100_000_000\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss")
+    kernel.ok(
+        "import resource\ntext = 'é' + 'x' * 100_000_000\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    )
     kernel.ok("import sys; written = sys.stdout.write(text)")
     assert sum(len(event[1]) for event in kernel.events) == 100_000_001
     grown = int(kernel.result("resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before"))
@@ -75,7 +80,10 @@ def test_bytes_and_what_is_not_text(kernel):
     assert kernel.text() == "\udcff\udcfe\udc80"
     kernel.ok("print('\\ud800', end='')")
     assert kernel.text() == "\\ud800"
-    assert kernel.run("sys.stdout.write(b'bytes')")["error"]["evalue"] == "write() argument must be str, not bytes"
+    assert (
+        kernel.run("sys.stdout.write(b'bytes')")["error"]["evalue"]
+        == "write() argument must be str, not bytes"
+    )
     assert kernel.run("sys.stdout.write(7)")["error"]["ename"] == "TypeError"
 
 
@@ -147,3 +155,27 @@ def test_multiprocessing_prints(kernel):
         "for p in ps: p.start(); p.join()"
     )
     assert kernel.text() == "worker 0\nworker 1\nworker 2\n"
+
+
+def test_order_is_kept_in_the_cell_after_too(kernel):
+    kernel.ok(C_PRINTF)
+    kernel.ok("for i in range(200):\n    print('p', i)\n    libc.printf(b'c %d\\n', i)")
+    assert kernel.text() == "".join(f"p {i}\nc {i}\n" for i in range(200))
+
+
+def test_strictness_ends_with_the_children(kernel):
+    ring = "get_ipython().channel.ring.strict"
+    assert kernel.result(ring) == "False"
+    assert kernel.result(f"import os; os.system('true'); {ring}") == "True"
+    assert kernel.result(ring) == "False"
+    kernel.ok("import subprocess; p = subprocess.Popen(['sleep', '60'])")
+    assert kernel.result(ring) == "True"
+    kernel.ok("p.kill(); p.wait()")
+    assert kernel.result(ring) == "False"
+
+
+def test_a_program_started_from_a_cell_streams(kernel):
+    cell = kernel.start("import sys\n!{sys.executable} -c 'import time; print(1); time.sleep(60)'")
+    kernel.wait(lambda: kernel.text() == "1\n")
+    os.kill(kernel.pid, signal.SIGINT)
+    kernel.wait_reply(cell)

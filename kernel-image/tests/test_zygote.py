@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -29,8 +30,13 @@ def test_the_zygote_has_one_thread_and_no_files_open(zygote):
 
 
 def test_a_new_kernel_has_one_thread_and_only_its_descriptors(kernel):
-    assert kernel.result("import os, threading; len(os.listdir('/proc/self/task')), threading.active_count()") == "(1, 1)"
-    kernel.ok("import stat\nfor n in sorted(map(int, os.listdir('/proc/self/fd'))):\n    try: print(n, os.readlink(f'/proc/self/fd/{n}'))\n    except OSError: pass")
+    assert (
+        kernel.result("import os, threading; len(os.listdir('/proc/self/task')), threading.active_count()")
+        == "(1, 1)"
+    )
+    kernel.ok(
+        "import stat\nfor n in sorted(map(int, os.listdir('/proc/self/fd'))):\n    try: print(n, os.readlink(f'/proc/self/fd/{n}'))\n    except OSError: pass"
+    )
     kinds = [line.split()[1].split(":")[0] for line in kernel.text().splitlines()]
     assert sorted(set(kinds)) == ["/dev/null", "/memfd", "anon_inode", "pipe", "socket"]
     assert len(kinds) <= 12
@@ -51,7 +57,9 @@ def test_namespaces_and_history_are_private_and_new(zygote):
     first.ok("mine = 1")
     assert second.run("mine")["error"]["ename"] == "NameError"
     third = zygote.spawn()
-    third.ok("import builtins\nprint(sorted(n for n in globals() if not n.startswith('_')), len(In), len(Out))")
+    third.ok(
+        "import builtins\nprint(sorted(n for n in globals() if not n.startswith('_')), len(In), len(Out))"
+    )
     assert third.text() == "['In', 'Out', 'builtins', 'exit', 'get_ipython', 'open', 'quit'] 2 0\n"
     for kernel in (first, second, third):
         kernel.close()
@@ -69,7 +77,9 @@ def test_kernels_are_forked_at_once(zygote):
 def test_no_child_of_the_zygote_is_left_unreaped(zygote):
     zygote.spawn().close()
     zygote.spawn().close()
-    assert "Z" not in [read(f"/proc/{child}/stat").split(") ")[1][0] for child in children(zygote.process.pid)]
+    assert "Z" not in [
+        read(f"/proc/{child}/stat").split(") ")[1][0] for child in children(zygote.process.pid)
+    ]
 
 
 def children(pid):
@@ -81,14 +91,18 @@ def read(path):
         return file.read()
 
 
-@pytest.mark.parametrize(
-    "packet",
-    [b"", b"{", b"[]", b'{"op": "fly", "fds": [], "jail": {}}', b'{"op": "spawn"}', b'{"op": "spawn", "fds": ["ring"], "jail": {}}',
-     b'{"op": "spawn", "fds": [], "jail": {}}'],
-)  # fmt: skip
+NO_REQUESTS = [
+    b"{",
+    b"[]",
+    b'{"op": "fly", "fds": [], "jail": {}}',
+    b'{"op": "spawn"}',
+    b'{"op": "spawn", "fds": ["ring"], "jail": {}}',
+    b'{"op": "spawn", "fds": [], "jail": {}}',
+]
+
+
+@pytest.mark.parametrize("packet", NO_REQUESTS)
 def test_a_request_that_is_none_is_refused(zygote, packet):
-    if not packet:
-        pytest.skip("an empty packet is an end of file")
     assert zygote.request(packet, [])["error"]["step"] == "request"
     zygote.spawn().close()
 
@@ -152,11 +166,21 @@ def test_a_jailed_kernel_has_given_up_everything(zygote, tmp_path):
             "seccomp": ALLOW,
         }
     )  # fmt: skip
-    kernel.ok("status = dict(line.split(':\\t', 1) for line in open('/proc/self/status').read().splitlines() if ':\\t' in line)")
+    kernel.ok(
+        "status = dict(line.split(':\\t', 1) for line in open('/proc/self/status').read().splitlines() if ':\\t' in line)"
+    )
     kernel.ok("print(*(status[n].split() for n in ('Uid', 'Gid', 'Groups', 'NoNewPrivs', 'Seccomp')))")
     assert kernel.text() == f"{['12345'] * 4} {['12346'] * 4} [] ['1'] ['2']\n"
-    assert kernel.result("{status[n] for n in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')}") == "{'0000000000000000'}"
-    assert kernel.result("import os, resource; resource.getrlimit(resource.RLIMIT_NOFILE), os.environ['MINE'], os.environ['HOME'] == os.getcwd()") == "((256, 256), '1', True)"
+    assert (
+        kernel.result("{status[n] for n in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')}")
+        == "{'0000000000000000'}"
+    )
+    assert (
+        kernel.result(
+            "import os, resource; resource.getrlimit(resource.RLIMIT_NOFILE), os.environ['MINE'], os.environ['HOME'] == os.getcwd()"
+        )
+        == "((256, 256), '1', True)"
+    )
     assert kernel.result("open('/proc/self/oom_score_adj').read()") == "'500\\n'"
     assert kernel.result("open('inside', 'w').write('x')") == "1"
     assert kernel.run("open('/tmp/outside', 'w')")["error"]["ename"] == "PermissionError"
@@ -184,7 +208,12 @@ def test_a_kernel_enters_namespaces_and_becomes_the_child_of_their_init(zygote):
             assert kernel.ready["pid"] == kernel.pid < 10
             # D may still be on its way out.
             kernel.ok("import os, time\nwhile os.getppid() != 1: time.sleep(0.001)")
-            assert kernel.result("import socket; os.getppid(), socket.gethostname(), [n for n in os.listdir('/proc') if n.isdigit()][0]") == "(1, 'inside', '1')"
+            assert (
+                kernel.result(
+                    "import socket; os.getppid(), socket.gethostname(), [n for n in os.listdir('/proc') if n.isdigit()][0]"
+                )
+                == "(1, 'inside', '1')"
+            )
             assert kernel.result("[name for _, name in socket.if_nameindex()]") == "['lo']"
             kernel.ok("%pip install numpy-that-is-not-there")
             assert "no network" in kernel.text("stderr")
@@ -205,7 +234,11 @@ def test_a_kernel_without_a_zygote_speaks_the_same(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "pykernel", "kernel", "--jail", str(file.fileno())],
             pass_fds=[*descriptors, file.fileno()],
-            env={**os.environ, "PYTHONPATH": directory, "EVERCELL_FDS": json.dumps(dict(zip(names, descriptors, strict=True)))},
+            env={
+                **os.environ,
+                "PYTHONPATH": directory,
+                "EVERCELL_FDS": json.dumps(dict(zip(names, descriptors, strict=True))),
+            },
         )
     kernel.close_theirs()
     kernel.wait_ready()
@@ -224,3 +257,12 @@ def test_the_zygote_and_its_spare_child_end_with_the_lifeline():
         poll.register(spare, select.POLLIN)
         assert poll.poll(10_000)
         os.close(spare)
+
+
+def test_a_spare_child_that_dies_is_replaced():
+    zygote = agent.Zygote()
+    for _ in range(2):
+        for child in children(zygote.process.pid):
+            os.kill(child, signal.SIGKILL)
+        zygote.spawn().close()
+    zygote.close()

@@ -117,35 +117,30 @@ impl Pipe {
         if !self.open {
             return Took::Nothing;
         }
-        let room = outbox.text_room(self.kind);
-        let most = most.min(room.len());
-        let room = &mut room[..most];
-        let read = match reading {
-            Reading::WhenReady => self.fd.try_io(Interest::READABLE, |fd| {
-                rustix::io::read(fd, room).map_err(io::Error::from)
-            }),
-            Reading::Now => rustix::io::read(&self.fd, room).map_err(io::Error::from),
+        // Room is asked for only when there is something: asking ends the text of the other stream.
+        let mut take = |fd: &OwnedFd| {
+            let room = outbox.text_room(self.kind);
+            let most = most.min(room.len());
+            let read = rustix::io::read(fd, &mut room[..most]);
+            outbox.commit_text(read.unwrap_or(0));
+            read.map_err(io::Error::from)
         };
-        let length = match read {
+        let read = match reading {
+            Reading::WhenReady => self.fd.try_io(Interest::READABLE, take),
+            Reading::Now => take(self.fd.get_ref()),
+        };
+        match read {
+            Ok(0) => self.open = false,
             Ok(length) => {
-                self.open = length > 0;
-                length
+                self.used = true;
+                return Took::Bytes(length);
             }
             Err(error) => {
-                let again = matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                );
-                self.open = again;
-                0
+                let again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+                self.open = again.contains(&error.kind());
             }
-        };
-        outbox.commit_text(length);
-        if length == 0 {
-            return Took::Nothing;
         }
-        self.used = true;
-        Took::Bytes(length)
+        Took::Nothing
     }
 }
 
@@ -225,10 +220,10 @@ impl Capture {
     }
 
     /// Prepares for a wait: nothing was there when [`Capture::pump`] looked. Returns `false` when something is there now.
-    pub(crate) fn settle(&mut self) -> bool {
+    pub(crate) fn settle(&mut self, within_line: bool) -> bool {
         // A nap lets text of C code and text of Python meet in the wrong order; without one the kernel says `sync` often enough.
         let may_nap = !self.pipes.iter().any(|pipe| pipe.used);
-        self.broken || self.rest.settle(&self.ring, may_nap)
+        self.broken || self.rest.settle(&self.ring, may_nap, within_line)
     }
 
     /// Lets the kernel write without ringing, because nothing is read for now anyway.

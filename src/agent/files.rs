@@ -113,7 +113,7 @@ fn entry(path: String, stat: &Stat) -> FileEntry {
         bytes: u64::try_from(stat.st_size).unwrap_or(0),
         modified_ms: seconds
             .saturating_mul(1000)
-            .saturating_add(stat.st_mtime_nsec as u64 / 1_000_000),
+            .saturating_add(stat.st_mtime_nsec / 1_000_000),
     }
 }
 

@@ -4,6 +4,7 @@
 //! does not wait. So no state is ever seen in between, and nothing can be lost by cancelling a future.
 
 mod commands;
+mod life;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::greeting::{Door, Guest};
 use super::init::{self, Signals};
-use super::kernel_process::{self, KILL_AGAIN, Kernel, StartError};
+use super::kernel_process::{KILL_AGAIN, Kernel, StartError};
 use super::outbox::Outbox;
 use super::relay::{Control, RelayError};
 use super::usage::Meter;
@@ -23,7 +24,7 @@ use super::workspace::Workspace;
 use super::{AgentError, ExitReason, KernelSource, Setup};
 use crate::model::id::SandboxId;
 use crate::protocol::GENERATION;
-use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, Kind, WatchedLimit};
+use crate::protocol::agent::{AgentConfig, AgentHello, Kind};
 
 /// How much is kept for the server, in bytes. Beyond it nothing more is read from the kernel, so that it waits when it writes.
 const OUTBOX: usize = 8 * 1024 * 1024;
@@ -33,9 +34,6 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Memory that was needed for a flood is given back after so long.
 const TRIM: Duration = Duration::from_secs(1);
-
-/// How many children that ended while a kernel was started are remembered: one of them may be the kernel.
-const MOST_REAPED: usize = 256;
 
 /// The agent.
 #[derive(Debug)]
@@ -65,6 +63,8 @@ pub(crate) struct Supervisor {
     ending: Option<(ExitReason, Instant)>,
     kill_again: Option<Instant>,
     trim: Option<Instant>,
+    /// The frame whose line was waited for last.
+    lingered: Option<u64>,
     /// There is more to do at once.
     more: bool,
 }
@@ -140,6 +140,7 @@ impl Supervisor {
             ending: None,
             kill_again: None,
             trim: None,
+            lingered: None,
             more: false,
         })
     }
@@ -256,6 +257,7 @@ impl Supervisor {
 
     /// Waits for the kernel, or for the server, or buries the kernel.
     fn settle(&mut self) {
+        self.outbox.hold(false);
         let Some(kernel) = &mut self.kernel else {
             return;
         };
@@ -267,8 +269,15 @@ impl Supervisor {
         } else if kernel.is_silent() {
             self.bury();
             self.more = true;
-        } else if !kernel.capture.settle() {
-            self.more = true;
+        } else {
+            // Each frame waits once, so that a line without end is not held back.
+            let line = self.outbox.unfinished_line();
+            let within_line = line.is_some() && line != self.lingered;
+            self.more = !kernel.capture.settle(within_line);
+            if kernel.capture.rest.is_lingering() {
+                self.lingered = line;
+                self.outbox.hold(true);
+            }
         }
     }
 
@@ -348,134 +357,6 @@ impl Supervisor {
         self.orphaned_at()
             .is_some_and(|at| at <= now)
             .then_some(ExitReason::Orphaned)
-    }
-
-    /// Waits for children that have ended.
-    fn reap(&mut self) {
-        loop {
-            let kernel = self.kernel.as_ref();
-            let unreaped = kernel.and_then(|kernel| kernel.pid.filter(|_| kernel.status.is_none()));
-            match init::reap(unreaped) {
-                Ok(Some((pid, status))) => self.ended(pid, status),
-                Ok(None) => return,
-                Err(()) => {
-                    if let Some(kernel) = &mut self.kernel
-                        && self.starting.is_none()
-                    {
-                        kernel.is_alone();
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Takes note of a child that has ended.
-    fn ended(&mut self, pid: Pid, status: WaitStatus) {
-        match &mut self.kernel {
-            Some(kernel) if kernel.pid == Some(pid) => {
-                kernel.status = Some(status);
-                // What it has started must not live on beside its successor.
-                self.end_kernel();
-            }
-            _ if self.starting.is_some() && self.reaped.len() < MOST_REAPED => {
-                self.reaped.push((pid, status));
-            }
-            _ => {}
-        }
-    }
-
-    /// Ends the kernel and everything it has started. It is buried once all are dead and what they wrote is framed.
-    fn end_kernel(&mut self) {
-        if let Some(kernel) = &mut self.kernel {
-            kernel.end();
-            self.kill_again = Some(Instant::now() + KILL_AGAIN);
-            self.more = true;
-        }
-    }
-
-    /// Reports the end of a kernel, after everything it wrote.
-    fn bury(&mut self) {
-        let Some(kernel) = self.kernel.take() else {
-            return;
-        };
-        let exit = KernelExit {
-            kernel: kernel.number,
-            code: kernel.status.and_then(WaitStatus::exit_status),
-            signal: kernel.status.and_then(WaitStatus::terminating_signal),
-            out_of_memory: kernel.limit == Some(WatchedLimit::Memory)
-                || self.meter.oom_kills() > kernel.oom_kills,
-            peak_memory_bytes: self.meter.peak(None),
-            limit: kernel.limit,
-            violation: kernel.violation.map(|violation| violation.to_string()),
-        };
-        let json = serde_json::to_vec(&exit).expect("an exit is plain data");
-        self.outbox.push(Kind::KernelExited, &json);
-        self.kill_again = None;
-        self.watch.kernel_ended();
-        if let Some(asker) = self.wanted.take() {
-            self.start_kernel(asker);
-        }
-    }
-
-    /// Starts a kernel, after the current one has been ended.
-    fn start_kernel(&mut self, asker: Asker) {
-        if self.kernel.is_some() || self.starting.is_some() {
-            if let Some(earlier) = self.wanted.replace(asker) {
-                self.answer_error(earlier, "another kernel was asked for meanwhile");
-            }
-            self.end_kernel();
-            return;
-        }
-        match Kernel::prepare(self.kernels + 1, self.meter.oom_kills()) {
-            Ok((kernel, ends)) => {
-                self.kernel = Some(kernel);
-                self.reaped.clear();
-                let (source, jail) = (Arc::clone(&self.source), Arc::clone(&self.jail));
-                let task = tokio::spawn(kernel_process::start(source, jail, ends));
-                self.starting = Some(Starting { asker, task });
-            }
-            Err(error) => self.answer_error(asker, &error.to_string()),
-        }
-    }
-
-    /// Goes on after a start.
-    fn started(&mut self, result: Result<Pid, StartError>) {
-        let (Some(starting), Some(kernel)) = (self.starting.take(), &mut self.kernel) else {
-            unreachable!("a kernel is kept as long as it is being started");
-        };
-        match result {
-            Ok(pid) => {
-                kernel.started(pid);
-                kernel.status = self
-                    .reaped
-                    .drain(..)
-                    .find(|(reaped, _)| *reaped == pid)
-                    .map(|(_, status)| status);
-                self.kernels += 1;
-                if kernel.is_alive() && kernel.status.is_none() {
-                    let answer = serde_json::json!({ "kernel": kernel.number });
-                    self.meter.reset_peak(Some(pid));
-                    self.watch.soon();
-                    self.answer(starting.asker, &answer);
-                } else {
-                    // Dead already, which its exit will tell, or killed before its number was known.
-                    self.end_kernel();
-                    self.answer_error(starting.asker, &StartError::Ended.to_string());
-                }
-                // Its end may have been announced before it was known to be the kernel's.
-                self.reap();
-            }
-            Err(error) => {
-                self.kernel = None;
-                self.kill_again = None;
-                self.kill_everybody();
-                self.answer_error(starting.asker, &error.to_string());
-                if let Some(asker) = self.wanted.take() {
-                    self.start_kernel(asker);
-                }
-            }
-        }
     }
 
     /// Takes in a new connection.

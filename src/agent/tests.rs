@@ -1,6 +1,5 @@
 //! The agent as a whole, with a kernel played by the test, and with the real one where it is installed.
 
-mod bench;
 mod client;
 mod fake_kernel;
 mod kernel;

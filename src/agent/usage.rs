@@ -49,7 +49,7 @@ impl Meter {
         };
         gauge.unwrap_or_else(|| {
             let ticks: u64 = processes(kernel)
-                .filter_map(|pid| stat(pid))
+                .filter_map(stat)
                 .map(|stat| stat.ticks)
                 .sum();
             ticks * 1_000_000 / rustix::param::clock_ticks_per_second() + reaped_us()

@@ -5,25 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// How long the head of a request may take to arrive.
-const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long connections may take to come to an end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves until `stopping` is cancelled, then lets requests that are under way come to an end. At most `connections` are held at once; more
-/// wait in the listener.
-///
-/// A WebSocket is not waited for: it ends by itself on the same token.
+/// The place that a connection takes up. A WebSocket keeps it when the HTTP connection that it was is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Serves until `stopping` is cancelled, then lets requests that are under way come to an end, and WebSockets say goodbye. At most `connections`
+/// are held at once; more wait in the listener.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -58,20 +65,31 @@ pub async fn serve(
             next = next => next,
             () = stopping.cancelled() => break,
         };
-        let watcher = graceful.watcher();
-        let (builder, service) = (
-            Arc::clone(&builder),
-            TowerToHyperService::new(router.clone()),
-        );
+        let place = Place {
+            _permit: Arc::new(permit),
+        };
+        let service = router
+            .clone()
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(place.clone());
+                request
+            });
+        let (builder, watcher) = (Arc::clone(&builder), graceful.watcher());
         tokio::spawn(async move {
+            let service = TowerToHyperService::new(service);
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             // What goes wrong here is the client's to see: it left, or spoke something else.
             let _ = watcher.watch(connection).await;
-            drop(permit);
         });
     }
     drop(listener);
-    if timeout(GRACE, graceful.shutdown()).await.is_err() {
+    let all = u32::try_from(connections).unwrap_or(u32::MAX);
+    let ended = async {
+        graceful.shutdown().await;
+        // Every place is free again when every WebSocket is over too.
+        let _ = room.acquire_many(all).await;
+    };
+    if timeout(GRACE, ended).await.is_err() {
         tracing::warn!(
             grace_s = GRACE.as_secs(),
             "some requests did not end in time"

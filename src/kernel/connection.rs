@@ -398,7 +398,7 @@ impl Link {
     fn understand(&mut self, frame: Frame) -> Result<Option<KernelEvent>, KernelError> {
         let kind = Kind::try_from(frame.kind)
             .map_err(|_| KernelError::Nonsense("a frame of an unknown kind"))?;
-        let kept = (frame.kind as u8) < Kind::AgentHello as u8;
+        let kept = frame.kind < Kind::AgentHello as u8;
         if kept {
             if frame.number != self.received + 1 {
                 return Err(KernelError::Nonsense("frames out of order"));

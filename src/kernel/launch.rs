@@ -122,7 +122,7 @@ impl Launcher {
         let is_new = !tokio::fs::try_exists(self.workspace(&order.workspace))
             .await
             .map_err(KernelError::Workspace)?;
-        let claimed = match is_new.then(|| self.from_pool(order)).flatten() {
+        let claimed = match is_new.then(|| self.take_warm(order)).flatten() {
             Some(claimed) => self.name_workspace(claimed, &order.workspace).await?,
             None => {
                 self.launch(Some(order.workspace.clone()), &order.limits)
@@ -163,7 +163,7 @@ impl Launcher {
     }
 
     /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
-    fn from_pool(&self, order: &Order) -> Option<Claimed> {
+    fn take_warm(&self, order: &Order) -> Option<Claimed> {
         let fits = order.limits.disk_bytes == self.parts.config.defaults.disk_bytes;
         fits.then(|| self.parts.pool.take()).flatten()
     }

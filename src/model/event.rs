@@ -332,8 +332,16 @@ pub enum Cause {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The kernel did not answer, nor could it be stopped more gently.
-    Unresponsive,
+    /// More processes and threads were started than are allowed.
+    ProcessLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// What the kernel's process said was not what a kernel says: code in it tampered with its descriptors.
+    BrokenProtocol {
+        /// How.
+        how: String,
+    },
     /// Somebody asked for a restart.
     Restart,
     /// No kernel could be started.

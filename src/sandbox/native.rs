@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The server itself never forks or changes namespaces, since it has threads: it starts its own program anew, as `zygote-init` once and as
-//! `sandbox-init` for each sandbox ([`zygote_init`], [`init`]). What it knows of a sandbox is written down in a directory before it
+//! `sandbox-init` for each sandbox ([`zygote_init`], [`init()`]). What it knows of a sandbox is written down in a directory before it
 //! exists, so that another server can find, take over or destroy it.
 //!
 //! Made by root, each sandbox has an id of its own on the host; made by an ordinary user, all have that user's. Needs Linux 5.14.

@@ -94,7 +94,6 @@ impl Actor {
                 return reason;
             }
             self.settle().await;
-            self.publish();
         }
     }
 
@@ -137,10 +136,15 @@ impl Actor {
 
     /// Commits what has happened, acts upon it, and lets the next cell begin if it can.
     async fn settle(&mut self) {
-        if self.retry_at.is_some_and(|retry| retry > Instant::now()) {
+        let stalled = self.retry_at.is_some_and(|retry| retry > Instant::now());
+        if !stalled {
+            self.begin_next();
+        }
+        // Before the commit: who has read of a cell's end in the log does not find it running.
+        self.publish();
+        if stalled {
             return;
         }
-        self.begin_next();
         if self.commit().await {
             self.acknowledge();
             self.send_cell();
@@ -259,7 +263,7 @@ impl Actor {
     }
 
     /// Tells the outside what has changed.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let idle_end =
             (self.running.is_none() && self.queue.is_empty()).then(|| at_ms(self.idle_end()));
         self.view.send_if_modified(|view| {

@@ -3,6 +3,7 @@
 //! Run as root and as an ordinary user: the two kinds of sandbox are made differently. After each attempt the server and the other session go on.
 
 mod attacks;
+mod backend;
 mod exhaustion;
 
 use serde_json::{Value, json};

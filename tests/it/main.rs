@@ -4,6 +4,10 @@
 //! A *world* test runs real kernels in real sandboxes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    unreachable_pub,
+    reason = "what the harness offers to tests is marked `pub`"
+)]
 
 mod harness;
 mod house;

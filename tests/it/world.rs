@@ -1,7 +1,10 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
+mod command_line;
+mod docs;
 mod examples;
 mod faults;
+mod files;
 mod kernel;
 mod many;
 mod resume;

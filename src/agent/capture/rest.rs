@@ -4,12 +4,13 @@
 //!  awake ──nothing──▶ dozing ──1 ms, nothing──▶ asleep
 //!    ▲ ▲                │ doorbell                │ doorbell
 //!    │ └────────────────┴─────────────────────────┘
-//!    └─something─ napping ◀── rung often within a short time
+//!    ├─something─ napping ◀── rung often within a short time
+//!    └─something─ lingering ◀── text ended within a line
 //! ```
 //!
 //! Dozing and asleep differ in the second look only: the kernel cannot fence its store of `head` against its load of
 //! `reader_sleeping`, so a doorbell can be missed that is rung in the same moment. Napping is a short wait by the clock: the kernel writes on
-//! without ringing, and what it wrote meanwhile is taken together.
+//! without ringing, and what it wrote meanwhile is taken together. Lingering is the same for the rest of a line.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +28,9 @@ use crate::agent::ring::Ring;
 const SECOND_LOOK: Duration = Duration::from_millis(1);
 
 const NAP: Duration = Duration::from_micros(150);
+
+/// How long the rest of a line is waited for: `print` writes a line in pieces, a microsecond apart.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// A doorbell that comes so soon after sleep was announced counts as quick.
 const QUICK: Duration = Duration::from_micros(300);
@@ -48,6 +52,7 @@ pub(crate) struct Rest {
 enum State {
     Awake,
     Napping,
+    Lingering,
     Dozing,
     Asleep,
 }
@@ -92,7 +97,7 @@ impl Rest {
     pub(crate) fn found_something(&mut self) {
         match self.state {
             State::Awake => {}
-            State::Napping => self.state = State::Awake,
+            State::Napping | State::Lingering => self.state = State::Awake,
             State::Dozing | State::Asleep => {
                 let quick = self.announced.elapsed() < QUICK;
                 self.quick = if quick {
@@ -105,9 +110,21 @@ impl Rest {
         }
     }
 
-    /// Goes to the next state, since the ring was empty. Returns `false` when it is not any more.
-    pub(crate) fn settle(&mut self, ring: &Ring, may_nap: bool) -> bool {
+    /// Whether the rest of a line is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.state == State::Lingering
+    }
+
+    /// Goes to the next state, since the ring was empty. Returns `false` when it is not any more. `within_line` when the text ended so, and
+    /// this was not seen before.
+    pub(crate) fn settle(&mut self, ring: &Ring, may_nap: bool, within_line: bool) -> bool {
         match self.state {
+            State::Awake if within_line => {
+                ring.announce_awake();
+                self.state = State::Lingering;
+                self.set_timer(LINGER);
+                !ring.has_data()
+            }
             State::Awake if may_nap && self.quick >= QUICK_ONES => {
                 ring.announce_awake();
                 self.state = State::Napping;
@@ -115,6 +132,7 @@ impl Rest {
                 !ring.has_data()
             }
             State::Awake => self.doze(ring),
+            State::Lingering if self.timer_is_due() => self.doze(ring),
             State::Napping if self.timer_is_due() => {
                 self.quick = 0;
                 self.doze(ring)
@@ -123,7 +141,7 @@ impl Rest {
                 self.state = State::Asleep;
                 !ring.has_data()
             }
-            State::Napping | State::Dozing | State::Asleep => !ring.has_data(),
+            State::Napping | State::Lingering | State::Dozing | State::Asleep => !ring.has_data(),
         }
     }
 

@@ -53,6 +53,28 @@ fn what_c_code_has_written_comes_where_sync_says() {
 }
 
 #[test]
+fn a_line_that_is_printed_in_pieces_is_one_frame() {
+    let agent = TestAgent::start();
+    let (mut client, kernel) = agent.connect_with_kernel();
+    let mut frames = 0;
+    for _ in 0..200 {
+        for piece in ["after", " ", "1", "\n"] {
+            kernel.print(piece);
+        }
+        let mut line = Vec::new();
+        while line != b"after 1\n" {
+            line.extend_from_slice(&client.kept().payload);
+            frames += 1;
+        }
+    }
+    // Not each of them, where the machine has other things to do.
+    assert!(frames < 300, "{frames}");
+    // What is no line comes all the same.
+    kernel.print("? ");
+    assert_eq!(client.kept().payload, "? ");
+}
+
+#[test]
 fn a_dishonest_sync_delays_nothing() {
     let agent = TestAgent::start();
     let (mut client, kernel) = agent.connect_with_kernel();
@@ -176,7 +198,8 @@ fn a_request_without_a_kernel_is_refused() {
 #[test]
 fn a_kernel_that_breaks_the_protocol_is_killed_and_the_reason_told() {
     let long = json!({ "id": 1, "padding": "x".repeat(10_000) }).to_string();
-    let cases: [(&str, &dyn Fn(&FakeKernel)); 6] = [
+    type Act<'a> = &'a dyn Fn(&FakeKernel);
+    let cases: [(&str, Act<'_>); 6] = [
         ("a reply came that nobody asked for", &|kernel| {
             kernel.reply(4)
         }),

@@ -19,7 +19,21 @@ fn a_workspace_over_its_quota_is_reported_and_far_over_it_ends_the_kernel() {
     let report: DiskReport = serde_json::from_slice(&frame.payload).unwrap();
     assert_eq!(report.limit_bytes, 1_000_000);
     assert!(report.used_bytes > 1_000_000);
-    std::fs::write(agent.workspace().join("b"), vec![1; 500_000]).unwrap();
+    let limits = || {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", kernel.process.id()));
+        let limits = limits.unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max file size"));
+        line.unwrap().split_whitespace().nth(3).unwrap().to_owned()
+    };
+    // Set before the report is sent.
+    assert_eq!(limits(), "0");
+    std::fs::write(agent.workspace().join("a"), "").unwrap();
+    while limits() == "0" {
+        std::thread::yield_now();
+    }
+    std::fs::write(agent.workspace().join("b"), vec![1; 1_500_000]).unwrap();
     let exit = client.wait_exit();
     assert_eq!(exit.limit, Some(WatchedLimit::Disk));
     assert_eq!(exit.signal, Some(9));

@@ -86,8 +86,8 @@ fn what_a_kernel_leaves_behind_ends_with_it() {
 }
 
 #[test]
-fn a_zygote_is_found_though_the_agent_is_protected() {
-    if !is_inside("agent::tests::pid_one::a_zygote_is_found_though_the_agent_is_protected") {
+fn a_zygote_is_found_from_within_the_namespace() {
+    if !is_inside("agent::tests::pid_one::a_zygote_is_found_from_within_the_namespace") {
         return;
     }
     let agent = TestAgent::start();

@@ -74,7 +74,9 @@ impl Scan {
                 }
             } else {
                 // All links of a file together count once.
-                self.bytes += bytes / stat.st_nlink.max(1) as u64;
+                // Not the same integer on every processor.
+                let links = u64::try_from(i128::from(stat.st_nlink)).unwrap_or(1);
+                self.bytes += bytes / links.max(1);
             }
         }
         self.took += began.elapsed();

@@ -27,7 +27,7 @@ pub(crate) async fn health() -> Json<DoneBody> {
     )
 )]
 pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<DoneBody>, ApiError> {
-    if api.config.stopping.is_cancelled() {
+    if api.sessions.is_stopping() || api.config.stopping.is_cancelled() {
         return Err(ApiError::new(Code::Stopping, "the server is stopping"));
     }
     Ok(Json(DoneBody {}))

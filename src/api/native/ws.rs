@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
@@ -17,6 +18,7 @@ use crate::api::Api;
 use crate::api::auth::SUBPROTOCOL;
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{Params, SessionPath};
+use crate::api::serve::Place;
 use crate::model::event::Seq;
 use crate::session::log::Subscription;
 use crate::session::{Denied, SessionError};
@@ -53,6 +55,7 @@ pub(crate) async fn connect(
     State(api): State<Api>,
     SessionPath(id): SessionPath,
     Params(params): Params<WsParams>,
+    place: Option<Extension<Place>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade =
@@ -81,6 +84,7 @@ pub(crate) async fn connect(
         };
         let end = serve(socket, events, carry_out, &api.config.stopping).await;
         tracing::debug!(session.id = %id, ?end, "a client left");
+        drop(place);
     }))
 }
 

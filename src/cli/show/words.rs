@@ -135,7 +135,8 @@ fn cause_in_words(cause: &Cause) -> String {
         Cause::DiskLimit { limit_bytes } => {
             format!("it wrote more than {} to disk", show_size(*limit_bytes))
         }
-        Cause::Unresponsive => "the kernel did not answer any more".to_owned(),
+        Cause::ProcessLimit { limit } => format!("it started more than its {limit} processes and threads"),
+        Cause::BrokenProtocol { how } => format!("the kernel broke its protocol ({how})"),
         Cause::Restart => "the kernel was restarted".to_owned(),
         Cause::NoKernel => "no kernel could be started".to_owned(),
         Cause::SandboxLost => "the sandbox went away".to_owned(),

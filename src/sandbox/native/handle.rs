@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
@@ -114,12 +114,11 @@ pub(super) async fn launch(
         .stderr(log)
         .spawn()
         .step_with(|| format!("start `{}`", shared.config.program.display()))?;
-    let mut pipe = child.stdout.take().expect("standard output is piped");
+    let mut pipe = BufReader::new(child.stdout.take().expect("standard output is piped"));
 
     let told = timeout(READY_WITHIN, async {
         let mut line = Vec::new();
-        // One line that fits into the pipe's buffer: it comes as a whole.
-        pipe.read_buf(&mut line).await.map(|_| line)
+        pipe.read_until(b'\n', &mut line).await.map(|_| line)
     })
     .await;
     // The first process ends as soon as the second can go on; waiting for it leaves no zombie.

@@ -22,7 +22,7 @@ use super::record::{AGENT_SOCKET, PID, Process, Record};
 use super::rootfs::{self, Root, Sources};
 use super::step::{Status, Step, StepError};
 use super::sys::{self, Fork, Inherited};
-use super::zygote::FILTER;
+use super::zygote::{AGENT_FILTER, FILTER};
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 
@@ -160,6 +160,7 @@ struct Outside {
     listener: OwnedFd,
     zygote: OwnedFd,
     filter: String,
+    agent_filter: String,
     cgroups: Vec<OwnedFd>,
     gauges: Gauges,
     /// Where only root may open them. Otherwise they are taken later, see [`Self::enter`].
@@ -173,6 +174,8 @@ impl Outside {
         let zygote = rootfs::open_place(&record.house).step("open the directory of the zygote")?;
         let filter =
             fs::read_to_string(record.house.join(FILTER)).step("read the seccomp filter")?;
+        let agent_filter =
+            fs::read_to_string(record.house.join(AGENT_FILTER)).step("read the seccomp filter")?;
         let pid_file = rustix::fs::openat(
             &place,
             PID,
@@ -195,6 +198,7 @@ impl Outside {
             listener,
             zygote,
             filter,
+            agent_filter,
             cgroups,
             gauges,
             sources,
@@ -247,7 +251,7 @@ impl Outside {
         ids::keep_only(CapabilitySet::KILL | CapabilitySet::DAC_OVERRIDE)?;
         // The agent reads what hostile code writes; should it be taken over, it has no more ways out than that code.
         let filter = base64::engine::general_purpose::STANDARD
-            .decode(&self.filter)
+            .decode(&self.agent_filter)
             .map_err(io::Error::other)
             .step("read the seccomp filter")?;
         sys::install_filter(&filter).step("install the seccomp filter")?;

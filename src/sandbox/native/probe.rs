@@ -1,6 +1,6 @@
 //! Tries out what isolation needs, in a process of its own: what the program does when it is started as `sandbox-probe`.
 //!
-//! Does in small what [`super::house`] and [`super::init`] do, and tells of each part whether it works. Leaves nothing behind.
+//! Does in small what [`super::house`] and [`super::init()`] do, and tells of each part whether it works. Leaves nothing behind.
 
 use std::io;
 use std::path::Path;

@@ -466,7 +466,7 @@ impl Tree<'_> {
             ("/dev/stderr", "/proc/self/fd/2"),
             ("/dev/ptmx", "pts/ptmx"),
             ("/var/tmp", "/tmp"),
-            (HOME, "/tmp/home"),
+            (HOME, "/tmp/.home"),
         ] {
             self.link(Path::new(at), Path::new(to))?;
         }
@@ -493,7 +493,7 @@ impl Tree<'_> {
         )
         .step("make /tmp")?;
         self.put(&tmp, "tmp").step("mount /tmp")?;
-        rustix::fs::mkdirat(&tmp, "home", Mode::from_raw_mode(0o755))
+        rustix::fs::mkdirat(&tmp, ".home", Mode::from_raw_mode(0o755))
             .step("make the home directory")?;
 
         let size = shared_memory.to_string();

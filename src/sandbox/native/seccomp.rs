@@ -21,6 +21,8 @@ pub(super) enum For {
     Kernel,
     /// The zygote.
     House,
+    /// The agent.
+    Agent,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +34,7 @@ struct Rules {
     when: Vec<Conditional>,
     refuse: Vec<Group>,
     house: Vec<Group>,
+    agent: Vec<Group>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,26 +117,25 @@ fn rules() -> Rules {
 fn compile(rules: &Rules, audience: For, arch: TargetArch) -> io::Result<Vec<u8>> {
     const EPERM: i32 = libc::EPERM;
     const ENOSYS: i32 = libc::ENOSYS;
-    let house: Vec<&str> = match audience {
-        For::Kernel => Vec::new(),
-        For::House => rules
-            .house
-            .iter()
-            .flat_map(|group| group.calls(arch))
-            .collect(),
+    let besides: &[Group] = match audience {
+        For::Kernel => &[],
+        For::House => &rules.house,
+        For::Agent => &rules.agent,
     };
+    let besides: Vec<&str> = besides.iter().flat_map(|group| group.calls(arch)).collect();
     let plain = |call: &str| json!({ "syscall": call });
 
     let refuse: Vec<Value> = rules
         .refuse
         .iter()
         .flat_map(|group| group.calls(arch))
-        .filter(|call| !house.contains(call))
+        .filter(|call| !besides.contains(call))
         .map(plain)
         .collect();
     let when: Vec<Value> = rules
         .when
         .iter()
+        .filter(|rule| !besides.contains(&rule.call.as_str()))
         .flat_map(|rule| {
             rule.any.iter().map(|all| {
                 let args: Vec<Value> = all.iter().map(Condition::as_json).collect();
@@ -145,7 +147,7 @@ fn compile(rules: &Rules, audience: For, arch: TargetArch) -> io::Result<Vec<u8>
         .allow
         .iter()
         .flat_map(|group| group.calls(arch))
-        .chain(house.iter().copied())
+        .chain(besides.iter().copied())
         .map(plain)
         .collect();
 
@@ -217,7 +219,13 @@ mod tests {
         for (call, verdicts) in verdicts(&rules) {
             assert_eq!(verdicts.len(), 1, "{call} is named more than once");
         }
-        for group in rules.allow.iter().chain(&rules.refuse).chain(&rules.house) {
+        for group in rules
+            .allow
+            .iter()
+            .chain(&rules.refuse)
+            .chain(&rules.house)
+            .chain(&rules.agent)
+        {
             assert!(group.why.len() > 20, "{} has no reason", group.group);
         }
         for rule in &rules.when {
@@ -297,7 +305,7 @@ mod tests {
     #[test]
     fn filters_compile_for_both_architectures_within_the_kernels_bound() {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
-            for audience in [For::Kernel, For::House] {
+            for audience in [For::Kernel, For::House, For::Agent] {
                 let program = compile(&rules(), audience, arch).unwrap();
                 assert!(program.len() / 8 < 4096, "BPF_MAXINSNS");
             }

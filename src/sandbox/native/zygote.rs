@@ -27,6 +27,8 @@ pub(super) const SOCKET: &str = "zygote.sock";
 pub(super) const SPEC: &str = "house.json";
 /// The filter of kernels, base64.
 pub(super) const FILTER: &str = "kernel.seccomp";
+/// The filter of agents, base64.
+pub(super) const AGENT_FILTER: &str = "agent.seccomp";
 /// The filter of the zygote, base64.
 pub(super) const HOUSE_FILTER: &str = "house.seccomp";
 /// What the zygote writes to its standard error.
@@ -228,6 +230,7 @@ impl Starter {
             std::os::unix::fs::PermissionsExt::from_mode(0o711),
         )?;
         fs::write(self.directory.join(FILTER), filter(For::Kernel)?)?;
+        fs::write(self.directory.join(AGENT_FILTER), filter(For::Agent)?)?;
         fs::write(self.directory.join(HOUSE_FILTER), filter(For::House)?)?;
         fs::write(self.directory.join(SPEC), serde_json::to_vec(spec)?)
     }

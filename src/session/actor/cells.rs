@@ -195,7 +195,7 @@ impl Actor {
             ReplyStatus::Ok => CellStatus::Ok,
             ReplyStatus::Error => CellStatus::Error,
         };
-        let cause = (status == CellStatus::Error).then(|| match running.stopping {
+        let cause = (status == CellStatus::Error).then_some(match running.stopping {
             Some(stopping) if interrupted => match stopping.reason {
                 InterruptReason::Requested => Cause::Interrupted,
                 InterruptReason::Deadline => Cause::Deadline,

@@ -23,20 +23,33 @@ use crate::store::CellRow;
 const MAX_ASKS: usize = 32;
 
 impl Actor {
-    /// Handles a command, and answers it.
+    /// Handles a command, and answers it. What changed is to be seen before the answer is.
     pub(super) async fn command(&mut self, command: Command) {
         // An asker who has gone away is not told.
         match command {
             Command::Execute { request, reply } => {
                 let answer = self.execute(request).await;
+                self.publish();
                 let _ = reply.send(answer);
                 // After the answer: whoever asked knows the cell before its first output is there.
                 self.send_cell();
             }
-            Command::Extend { cell, by, reply } => drop(reply.send(self.extend(cell, by).await)),
+            Command::Extend { cell, by, reply } => {
+                let answer = self.extend(cell, by).await;
+                self.publish();
+                drop(reply.send(answer));
+            }
             Command::Interrupt { cell, reply } => drop(reply.send(self.interrupt(cell))),
-            Command::Cancel { cell, reply } => drop(reply.send(self.cancel(cell).await)),
-            Command::Restart { reply } => drop(reply.send(self.restart_asked())),
+            Command::Cancel { cell, reply } => {
+                let answer = self.cancel(cell).await;
+                self.publish();
+                drop(reply.send(answer));
+            }
+            Command::Restart { reply } => {
+                let answer = self.restart_asked();
+                self.publish();
+                drop(reply.send(answer));
+            }
             Command::Input { answer, reply } => drop(reply.send(self.answer_input(answer))),
             Command::Ask { request, reply } => self.ask(request, reply),
             Command::Comm { message, reply } => drop(reply.send(self.comm(message).await)),

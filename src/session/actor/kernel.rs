@@ -391,6 +391,14 @@ impl Actor {
                 limit_bytes: limits.workspace_bytes,
             };
         }
+        if exit.limit == Some(WatchedLimit::Processes) {
+            return Cause::ProcessLimit {
+                limit: limits.processes,
+            };
+        }
+        if let Some(how) = &exit.violation {
+            return Cause::BrokenProtocol { how: how.clone() };
+        }
         if exit.out_of_memory || exit.limit == Some(WatchedLimit::Memory) {
             return Cause::OutOfMemory {
                 limit_bytes: limits.memory_bytes,
@@ -512,6 +520,12 @@ fn describe(cause: &Cause) -> String {
                 "the kernel was killed: it wrote more than its {} MiB to the workspace",
                 limit_bytes >> 20
             )
+        }
+        Cause::ProcessLimit { limit } => {
+            format!("the kernel was killed: it started more than its {limit} processes and threads")
+        }
+        Cause::BrokenProtocol { how } => {
+            format!("the kernel was killed: it broke its protocol ({how})")
         }
         Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
         Cause::Exited { code } => format!("the kernel's process exited with code {code}"),

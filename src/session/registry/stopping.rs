@@ -6,6 +6,11 @@ use crate::session::SessionHandle;
 use crate::session::view::SessionView;
 
 impl Sessions {
+    /// Whether it takes no new sessions and no new cells any more.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.is_cancelled()
+    }
+
     /// Takes no new sessions and no new cells, and waits until those that were accepted are over.
     pub async fn drain(&self) {
         self.shared.room.close();

@@ -155,7 +155,7 @@ struct Running {
 enum Blocked {
     Waiting,
     Stubborn,
-    Asking(String),
+    Asking,
 }
 
 impl Agent {
@@ -249,7 +249,7 @@ impl Agent {
                 let Some(cell) = self.cell.as_mut() else {
                     return;
                 };
-                if !matches!(cell.blocked.take(), Some(Blocked::Asking(_))) {
+                if !matches!(cell.blocked.take(), Some(Blocked::Asking)) {
                     return;
                 }
                 match value {
@@ -292,7 +292,7 @@ impl Agent {
                 "ask" => {
                     let request = format!("r{}", self.kept.len());
                     self.message(json!({ "type": "input_request", "request": request, "prompt": rest, "password": false }));
-                    return block(&mut self.cell, Blocked::Asking(request));
+                    return block(&mut self.cell, Blocked::Asking);
                 }
                 "wait" => return block(&mut self.cell, Blocked::Waiting),
                 "stubborn" => return block(&mut self.cell, Blocked::Stubborn),

@@ -19,6 +19,7 @@ use super::held_clock::HeldClock;
 use super::transcript::transcript;
 
 /// A server without front ends.
+#[expect(dead_code, reason = "whatever a test may want to look at")]
 pub struct House {
     pub sessions: Sessions,
     pub backend: Arc<FakeBackend>,

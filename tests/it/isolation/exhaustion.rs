@@ -65,7 +65,7 @@ async fn a_real_fork_bomb_costs_its_own_session_only() {
 async fn a_disk_filler_is_stopped_at_its_quota() {
     let arena = Arena::with(json!({ "workspace_bytes": 64 * MIB, "disk_bytes": 32 * MIB })).await;
     let code = "import os\ndef fill(path, name):\n    written = 0\n    try:\n        for n in range(400):\n            with open(f'{path}/{name}{n}', 'wb') as f:\n                f.write(b'x' * (1 << 20))\n                os.fsync(f.fileno())\n            written += 1\n    except OSError as e:\n        return written, True\n    return written, False\n\
-                print(fill('/tmp', 'a')[0] <= 33)\nprint(fill('/dev/shm', 'a')[0] <= 64)";
+                print(fill('/tmp', 'a')[0] <= 33)\nprint(fill('/dev/shm', 'a')[0] <= 256)";
     let result = arena.try_attack(code).await;
     let text = result["text"]["stdout"]["preview"]
         .as_str()

@@ -445,7 +445,7 @@ async fn another_address_needs_a_token_of_ones_own() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !output.status.success() && text.contains("--token"),
+        !output.status.success() && text.contains("EVERCELL_TOKEN"),
         "{text}"
     );
 }

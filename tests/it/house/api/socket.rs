@@ -7,6 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -19,12 +20,17 @@ type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Listens, and says where.
 async fn listen(server: &Server) -> String {
+    listen_with(server, 100).await
+}
+
+/// Listens with room for so many connections.
+async fn listen_with(server: &Server, connections: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(serve(
         listener,
         server.router.clone(),
-        100,
+        connections,
         server.stopping.clone(),
     ));
     address
@@ -244,4 +250,22 @@ async fn a_client_that_sends_its_head_too_slowly_is_cut_off() {
         "{}",
         String::from_utf8_lossy(&rest)
     );
+}
+
+#[tokio::test]
+async fn a_socket_takes_up_a_place_until_it_is_over() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let address = listen_with(&server, 1).await;
+    let socket = connect(&address, "/v1/sessions/a/ws").await;
+    let mut next = TcpStream::connect(&address).await.unwrap();
+    next.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    let early = timeout(Duration::from_millis(200), next.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "there is no room for it");
+    drop(socket);
+    next.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.0 200");
 }

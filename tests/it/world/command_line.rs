@@ -1,0 +1,240 @@
+//! The command line against a real server: what its commands print, save and return.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::harness::server::{PATIENCE, Server, TOKEN, repository};
+
+/// A command of the program, on a server, in a directory.
+fn evercell(server: &Server, directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evercell"));
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env("EVERCELL_URL", format!("http://{}", server.address))
+        .env("EVERCELL_TOKEN", TOKEN)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Gives it an input and waits for its end.
+async fn finish(mut command: Command, input: &str) -> (i32, String, String) {
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.expect("it ends").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn interrupt(child: &Child) {
+    let pid = child
+        .id()
+        .and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+    rustix::process::kill_process(pid.expect("it runs"), rustix::process::Signal::INT).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_runs_as_cells_and_its_output_comes_here() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let run = |arguments: &[&str]| evercell(&server, here, arguments);
+
+    let file = "import sys\nx = 20\nprint('out')\nprint('err', file=sys.stderr)\n\
+                # %%\nfrom IPython.display import SVG, display\ndisplay(SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'))\nx + 1\n\
+                # %%\n1 / 0\n# %%\nprint('never')\n";
+    std::fs::write(here.join("file.py"), file).unwrap();
+    let (code, out, err) = finish(run(&["run", "file.py", "--session", "s", "--cells"]), "").await;
+    assert_eq!(code, 1, "{err}");
+    let figure = out
+        .split_once("[figure: ")
+        .unwrap()
+        .1
+        .split_once(']')
+        .unwrap()
+        .0;
+    assert_eq!(out, format!("out\n[figure: {figure}]\n21\n"));
+    assert!(
+        std::fs::read_to_string(here.join(figure))
+            .unwrap()
+            .starts_with("<svg")
+    );
+    assert!(
+        err.starts_with("err\n") && err.contains("ZeroDivisionError: division by zero"),
+        "{err}"
+    );
+    assert!(!err.contains('\u{1b}'), "no colour where nobody looks");
+
+    // The session stays, and stdin is a file like any other.
+    let (code, out, _) = finish(run(&["run", "-", "--session", "s"]), "x * 2").await;
+    assert_eq!((code, out.as_str()), (0, "40\n"));
+
+    // A line on stdin answers `input()`.
+    std::fs::write(here.join("ask.py"), "print('hello', input('who? '))").unwrap();
+    let (code, out, err) = finish(run(&["run", "ask.py", "--session", "s"]), "Ada\n").await;
+    assert_eq!((code, out.as_str()), (0, "who? hello Ada\n"), "{err}");
+
+    let (code, out, _) = finish(run(&["ps"]), "").await;
+    let columns: Vec<_> = out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(
+        (code, &columns[..2]),
+        (0, ["s", "idle"].as_slice()),
+        "{out}"
+    );
+
+    let (code, _, err) = finish(run(&["run", "-", "--session", "a/b"]), "1").await;
+    assert_eq!(code, 2);
+    assert!(err.contains("letters, digits"), "{err}");
+    let mut stranger = run(&["ps"]);
+    stranger.env("EVERCELL_TOKEN", "not-the-token");
+    let (code, _, err) = finish(stranger, "").await;
+    assert!(
+        code == 1 && err.contains("\n\nhint: ") && !err.contains("not-the-token"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn a_first_interrupt_stops_the_cell_and_a_second_leaves_it() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let stubborn = "import time\nprint('begun')\ntry:\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('caught')\n    time.sleep(1)\nprint('done')\n";
+    std::fs::write(directory.path().join("stubborn.py"), stubborn).unwrap();
+    let mut child = evercell(
+        &server,
+        directory.path(),
+        &["run", "stubborn.py", "--session", "s"],
+    )
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut said = child.stderr.take().unwrap();
+    for expected in ["begun", "caught"] {
+        let line = timeout(PATIENCE, lines.next_line())
+            .await
+            .expect("it says so")
+            .unwrap();
+        assert_eq!(line.as_deref(), Some(expected));
+        interrupt(&child);
+    }
+    assert_eq!(
+        timeout(PATIENCE, child.wait())
+            .await
+            .unwrap()
+            .unwrap()
+            .code(),
+        Some(130)
+    );
+    let mut err = String::new();
+    said.read_to_string(&mut err).await.unwrap();
+    let after = err
+        .split_once("--after ")
+        .unwrap()
+        .1
+        .split_once('`')
+        .unwrap()
+        .0;
+
+    // What it said names the rest exactly.
+    let mut attach = evercell(
+        &server,
+        directory.path(),
+        &["attach", "s", "--after", after],
+    )
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(attach.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(line.as_deref(), Some("done"));
+    interrupt(&attach);
+    assert!(
+        timeout(PATIENCE, attach.wait())
+            .await
+            .unwrap()
+            .unwrap()
+            .success()
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_the_command_line_goes_on_after_the_server_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut first = Server::start_at(&data, &["--pool", "1"]).await;
+    std::fs::write(
+        directory.path().join("long.py"),
+        "import time\nprint('begun')\ntime.sleep(60)",
+    )
+    .unwrap();
+    let mut child = evercell(
+        &first,
+        directory.path(),
+        &["run", "long.py", "--session", "s"],
+    )
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    timeout(PATIENCE, lines.next_line())
+        .await
+        .expect("it begins")
+        .unwrap();
+    first.kill().await;
+    let address = first.address.clone();
+    let _second = Server::start_at(&data, &["--pool", "1", "--listen", &address]).await;
+    let output = timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("the connection is back") && err.contains("variables are lost"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn the_doctor_says_whether_this_machine_can_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    let doctor = |environment: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evercell"));
+        command
+            .args(["doctor", "--json", "--data-dir"])
+            .arg(directory.path());
+        command.arg("--python-env").arg(environment);
+        command
+            .arg("--kernel-lib")
+            .arg(repository().join("kernel-image"));
+        command
+    };
+    let output = doctor(&repository().join(".venv")).output().await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        output.status.success(),
+        report["level"] != "fatal",
+        "{report:#}"
+    );
+    let output = doctor(directory.path()).output().await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &report["level"]),
+        (Some(1), &"fatal".into())
+    );
+}
