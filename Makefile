@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in /usr/bin/python3 python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; \
 	done; echo python3)
 VENV := .venv
-# Arguments for `evercell serve`: make run ARGS="--listen 127.0.0.1:9000"
+# Arguments for what is run: make run ARGS="--listen 127.0.0.1:9000", make bench ARGS=--readme
 ARGS ?=
 
 .PHONY: help
@@ -83,7 +83,7 @@ bless: env-test ## Accept what the frozen snapshots have become: review the diff
 
 .PHONY: bench
 bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine in the same run
-	@bench/run
+	@bench/run $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included; ./.evercell stays

@@ -63,7 +63,9 @@ async def measure(system: System, rows: list[str], sizes: Sizes) -> Samples:
             began = monotonic()
             found = await ROWS[row](system, sizes)
             samples |= found
-            shown = ", ".join(f"{key} {median(values):.4g}" for key, values in found.items())
+            shown = (
+                ", ".join(f"{key} {median(values):.4g}" for key, values in found.items()) or "not to be had"
+            )
             say(f"{system.name}: {row}: {shown} ({monotonic() - began:.1f} s)")
     return samples
 

@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 Samples = dict[str, list[float]]
 
-BEGIN = "<!-- bench: written by `make bench` -->"
+BEGIN = "<!-- bench: written by `bench/run --readme` -->"
 END = "<!-- bench: end -->"
 
 OURS = ("Evercell", "Evercell, no pool")

@@ -142,8 +142,8 @@ class System(ABC):
 
     def processes(self) -> set[int]:
         """All its processes now, kernels and sandboxes included."""
-        # Sandboxes are not below their server, since they outlive it. What descends from us is of this
-        # system: they run one at a time.
+        # Sandboxes are not below their server, since they outlive it. All that descends from us is of this
+        # system, since systems run one at a time.
         return descendants(os.getpid())
 
     async def open(self) -> Session:

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod docs;
+mod examples;
 mod faults;
 mod files;
 mod kernel;
