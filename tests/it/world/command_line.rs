@@ -1,5 +1,6 @@
 //! The command line against a real server: what its commands print, save and return.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -28,7 +29,11 @@ fn evercell(server: &Server, directory: &Path, arguments: &[&str]) -> Command {
 async fn finish(mut command: Command, input: &str) -> (i32, String, String) {
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
+    match stdin.write_all(input.as_bytes()).await {
+        // A command that refuses its arguments ends without having read.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.unwrap(),
+    }
     drop(stdin);
     let output = timeout(PATIENCE, child.wait_with_output()).await;
     let Output {
