@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from traitlets.config import Config
 
-from . import display, messages, system, tracebacks
+from . import display, highlight, messages, system, tracebacks
 
 
 class Shell(InteractiveShell):
@@ -178,6 +178,7 @@ class _LazyProfileDir(ProfileDir):
 
 def make(channel, interrupts):
     """Returns the shell of this process."""
+    highlight.install()
     Shell.channel = display.ResultHook.channel = display.MessagePublisher.channel = channel
     Shell.interrupts = interrupts
     config = Config()
