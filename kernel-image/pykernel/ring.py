@@ -26,7 +26,6 @@ PIPE_EPOCH, STDOUT_READ, STDERR_READ = 40, 41, 42
 _record_header = struct.Struct("<IBBH").pack
 _ONE = (1).to_bytes(8, "little")
 _sync_positions = struct.Struct("<QQ").pack
-_sync_unread = struct.Struct("<II").pack
 
 
 class RingError(Exception):
@@ -190,10 +189,6 @@ class Ring:
             epoch = words[PIPE_EPOCH]
             unread = [self._unread(pipe) for pipe in self.pipes]
             if not any(unread):
-                return
-            if not epoch:
-                # An agent that does not say how far it has read.
-                self._put_record(SYNC, 0, _sync_unread(*unread))
                 return
             positions = words[STDOUT_READ] + unread[0], words[STDERR_READ] + unread[1]
             if words[PIPE_EPOCH] == epoch and not epoch & 1:

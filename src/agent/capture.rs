@@ -10,6 +10,7 @@ mod tests;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::io::Interest;
@@ -28,7 +29,7 @@ const BUDGET: usize = 1024 * 1024;
 
 /// What a pipe holds at most: its size unless somebody changes it, and nobody does. An honest `sync` never says more.
 /// It stays as the system makes it: larger ones count against a bound on all pipes of a user, beyond which all are made tiny.
-const PIPE: u32 = 64 * 1024;
+const PIPE: u64 = 64 * 1024;
 
 /// How much of a reply is looked at to find whose it is.
 const PREFIX: usize = 4096;
@@ -48,8 +49,8 @@ pub(crate) struct Capture {
     pub(crate) rest: Rest,
     space: OwnedFd,
     pipes: [Pipe; 2],
-    /// How much of each pipe comes before the next record.
-    sync: [u32; 2],
+    /// Up to where each pipe comes before the next record, in bytes since its beginning.
+    sync: [u64; 2],
     parts: Option<Parts>,
 }
 
@@ -73,8 +74,8 @@ struct Pipe {
     kind: Kind,
     fd: AsyncFd<OwnedFd>,
     open: bool,
-    /// Whether anything ever came.
-    used: bool,
+    /// How much was read so far.
+    read: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,13 +91,13 @@ enum Took {
     Nothing,
 }
 
-/// How a pipe is read.
+/// Who may write meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    /// If the reactor says that there is something.
-    WhenReady,
-    /// Whether or not the reactor has noticed.
-    Now,
+enum Writers {
+    /// The kernel, and what it has started.
+    Alive,
+    /// Nobody any more.
+    Gone,
 }
 
 impl Pipe {
@@ -108,40 +109,68 @@ impl Pipe {
             kind,
             fd: descriptor::watched(read, Interest::READABLE)?,
             open: true,
-            used: false,
+            read: 0,
         };
         Ok((pipe, write))
     }
 
-    fn read(&mut self, outbox: &mut Outbox, most: usize, reading: Reading) -> Took {
+    /// How much lies in it, as far as the reactor has noticed.
+    fn waiting(&mut self) -> usize {
+        if !self.open {
+            return 0;
+        }
+        let waiting = self.fd.try_io(Interest::READABLE, |fd| {
+            match rustix::io::ioctl_fionread(fd)? {
+                0 if is_hung_up(fd) => Ok(0),
+                // Nothing yet: the reactor is to tell again.
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                waiting => Ok(waiting),
+            }
+        });
+        match waiting {
+            Ok(0) => self.open = false,
+            Ok(waiting) => return usize::try_from(waiting).unwrap_or(usize::MAX),
+            Err(error) => self.open = is_passing(&error),
+        }
+        0
+    }
+
+    /// Reads at once, whether or not the reactor has noticed that there is something.
+    fn read(&mut self, outbox: &mut Outbox, most: usize) -> Took {
         if !self.open {
             return Took::Nothing;
         }
-        // Room is asked for only when there is something: asking ends the text of the other stream.
-        let mut take = |fd: &OwnedFd| {
-            let room = outbox.text_room(self.kind);
-            let most = most.min(room.len());
-            let read = rustix::io::read(fd, &mut room[..most]);
-            outbox.commit_text(read.unwrap_or(0));
-            read.map_err(io::Error::from)
-        };
-        let read = match reading {
-            Reading::WhenReady => self.fd.try_io(Interest::READABLE, take),
-            Reading::Now => take(self.fd.get_ref()),
-        };
+        // Room is asked for only when there may be something: asking ends the text of the other stream.
+        let room = outbox.text_room(self.kind);
+        let most = most.min(room.len());
+        let read = rustix::io::read(self.fd.get_ref(), &mut room[..most]);
+        outbox.commit_text(read.unwrap_or(0));
         match read {
             Ok(0) => self.open = false,
             Ok(length) => {
-                self.used = true;
+                self.read += length as u64;
                 return Took::Bytes(length);
             }
-            Err(error) => {
-                let again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-                self.open = again.contains(&error.kind());
-            }
+            Err(error) => self.open = is_passing(&error.into()),
         }
         Took::Nothing
     }
+}
+
+/// Whether nobody is left who could write, and nothing is left to read.
+fn is_hung_up(pipe: &OwnedFd) -> bool {
+    let mut poll = [PollFd::new(pipe, PollFlags::IN)];
+    let now = rustix::event::Timespec::default();
+    rustix::event::poll(&mut poll, Some(&now)).is_ok()
+        && poll[0].revents().contains(PollFlags::HUP)
+        && !poll[0].revents().contains(PollFlags::IN)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 impl Capture {
@@ -192,7 +221,7 @@ impl Capture {
         outbox: &mut Outbox,
         on_reply: &mut OnReply<'_>,
     ) -> Result<bool, Violation> {
-        let result = self.pump_some(outbox, on_reply, Reading::WhenReady);
+        let result = self.pump_some(outbox, on_reply, Writers::Alive);
         if result.is_err() {
             self.broken = true;
             self.parts = None;
@@ -210,19 +239,19 @@ impl Capture {
         on_reply: &mut OnReply<'_>,
     ) -> Result<bool, Violation> {
         if !self.broken && self.ring.has_data() && !outbox.is_full() {
-            let result = self.pump_some(outbox, on_reply, Reading::Now);
+            let result = self.pump_some(outbox, on_reply, Writers::Gone);
             self.broken = result.is_err();
             return result.map(|_| true);
         }
         // What follows the parts of a message that will never be whole is the pipes.
         self.parts = None;
-        Ok(self.pump_pipes(outbox, Reading::Now))
+        Ok(self.pump_pipes(outbox, Writers::Gone))
     }
 
     /// Prepares for a wait: nothing was there when [`Capture::pump`] looked. Returns `false` when something is there now.
     pub(crate) fn settle(&mut self, within_line: bool) -> bool {
         // A nap lets text of C code and text of Python meet in the wrong order; without one the kernel says `sync` often enough.
-        let may_nap = !self.pipes.iter().any(|pipe| pipe.used);
+        let may_nap = !self.pipes.iter().any(|pipe| pipe.read > 0);
         self.broken || self.rest.settle(&self.ring, may_nap, within_line)
     }
 
@@ -236,15 +265,14 @@ impl Capture {
         &mut self,
         outbox: &mut Outbox,
         on_reply: &mut OnReply<'_>,
-        reading: Reading,
+        writers: Writers,
     ) -> Result<bool, Violation> {
         let mut budget = BUDGET;
         while !self.broken {
             if outbox.is_full() {
                 return Ok(false);
             }
-            self.take_synced(outbox);
-            if self.sync != [0; 2] {
+            if !self.take_synced(outbox) {
                 return Ok(false);
             }
             let Some(record) = self.ring.next()? else {
@@ -265,32 +293,56 @@ impl Capture {
         if self.parts.is_some() {
             return Ok(false);
         }
-        Ok(self.pump_pipes(outbox, reading))
+        Ok(self.pump_pipes(outbox, writers))
     }
 
-    /// Takes one piece of each pipe. Returns whether there was one.
-    fn pump_pipes(&mut self, outbox: &mut Outbox, reading: Reading) -> bool {
+    /// Takes one piece of each pipe. Returns whether there may be more to do.
+    fn pump_pipes(&mut self, outbox: &mut Outbox, writers: Writers) -> bool {
+        let waiting = match writers {
+            Writers::Alive => {
+                let waiting = self.pipes.each_mut().map(Pipe::waiting);
+                // What lies in the pipes beyond that may have been written after a record that lies in the ring by now.
+                if waiting != [0; 2] && self.ring.has_data() {
+                    return true;
+                }
+                waiting
+            }
+            Writers::Gone => [usize::MAX; 2],
+        };
         let mut any = false;
-        for pipe in &mut self.pipes {
+        for (pipe, waiting) in waiting.into_iter().enumerate() {
             if outbox.is_full() {
                 return any;
             }
-            any |= pipe.read(outbox, usize::MAX, reading) != Took::Nothing;
+            any |= waiting > 0 && self.read_pipe(pipe, outbox, waiting) != Took::Nothing;
         }
         any
     }
 
-    /// Takes from the pipes what comes before the next record. Leaves a rest only when the outbox is full.
-    fn take_synced(&mut self, outbox: &mut Outbox) {
-        for (pipe, wanted) in self.pipes.iter_mut().zip(&mut self.sync) {
-            while *wanted > 0 && !outbox.is_full() {
-                match pipe.read(outbox, *wanted as usize, Reading::Now) {
-                    Took::Bytes(length) => *wanted -= length as u32,
-                    // Already read, or never written.
-                    Took::Nothing => *wanted = 0,
+    /// Takes from the pipes what comes before the next record. Returns whether that is done: not when the outbox is full.
+    fn take_synced(&mut self, outbox: &mut Outbox) -> bool {
+        for pipe in 0..self.pipes.len() {
+            while let Some(rest @ 1..) = self.sync[pipe].checked_sub(self.pipes[pipe].read) {
+                if outbox.is_full() {
+                    return false;
+                }
+                let most = usize::try_from(rest).unwrap_or(usize::MAX);
+                if self.read_pipe(pipe, outbox, most) == Took::Nothing {
+                    // It was never written.
+                    self.sync[pipe] = 0;
                 }
             }
         }
+        true
+    }
+
+    /// Reads a pipe, and tells the kernel how far.
+    fn read_pipe(&mut self, pipe: usize, outbox: &mut Outbox, most: usize) -> Took {
+        self.ring.begin_pipe_read();
+        let took = self.pipes[pipe].read(outbox, most);
+        self.ring
+            .end_pipe_read(self.pipes.each_ref().map(|pipe| pipe.read));
+        took
     }
 
     fn take(
@@ -357,14 +409,15 @@ impl Capture {
     }
 
     fn take_sync(&mut self, record: Record) -> Result<(), Violation> {
-        let mut payload = [0; 8];
+        let mut payload = [0; 16];
         if record.length != payload.len() {
             return Err(Violation::Content("sync"));
         }
         self.ring.copy(RECORD_HEAD, &mut payload);
-        for (count, bytes) in self.sync.iter_mut().zip(payload.chunks_exact(4)) {
-            let bytes = bytes.try_into().expect("the chunks have four bytes");
-            *count = u32::from_le_bytes(bytes).min(PIPE);
+        let positions = payload.chunks_exact(8);
+        for ((until, pipe), position) in self.sync.iter_mut().zip(&self.pipes).zip(positions) {
+            let position = position.try_into().expect("the chunks have eight bytes");
+            *until = u64::from_le_bytes(position).min(pipe.read + PIPE);
         }
         Ok(())
     }

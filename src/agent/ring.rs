@@ -18,6 +18,9 @@ const HEAD_AT: usize = 64;
 const TAIL_AT: usize = 128;
 const READER_SLEEPING_AT: usize = 192;
 const WRITER_WAITING_AT: usize = 256;
+const PIPE_EPOCH_AT: usize = 320;
+/// Of standard output; that of standard error is in the next word.
+const PIPE_READ_AT: usize = 328;
 
 /// How many bytes of a record come before its payload.
 pub(crate) const RECORD_HEAD: usize = 8;
@@ -81,6 +84,8 @@ pub(crate) struct Ring {
     tail: u64,
     /// How much of that the writer was told.
     published: u64,
+    /// Odd while a pipe is being read.
+    pipe_epoch: u64,
 }
 
 // SAFETY: the mapping belongs to this value alone, and no thread-bound state is behind it.
@@ -116,8 +121,11 @@ impl Ring {
             capacity,
             tail: 0,
             published: 0,
+            pipe_epoch: 2,
         };
         ring.word(0).store(MAGIC, Ordering::Relaxed);
+        ring.word(PIPE_EPOCH_AT)
+            .store(ring.pipe_epoch, Ordering::Relaxed);
         ring.word(CAPACITY_AT)
             .store(capacity as u64, Ordering::Release);
         Ok((ring, memory))
@@ -198,6 +206,24 @@ impl Ring {
             waiting.store(0, Ordering::Relaxed);
             true
         }
+    }
+
+    /// Says that a pipe is about to be read: what the kernel sees of the pipes meanwhile does not fit together.
+    pub(crate) fn begin_pipe_read(&mut self) {
+        self.pipe_epoch |= 1;
+        self.word(PIPE_EPOCH_AT)
+            .store(self.pipe_epoch, Ordering::SeqCst);
+    }
+
+    /// Says how much was read from each pipe so far.
+    pub(crate) fn end_pipe_read(&mut self, read: [u64; 2]) {
+        for (word, read) in read.into_iter().enumerate() {
+            self.word(PIPE_READ_AT + 8 * word)
+                .store(read, Ordering::Relaxed);
+        }
+        self.pipe_epoch += 1;
+        self.word(PIPE_EPOCH_AT)
+            .store(self.pipe_epoch, Ordering::Release);
     }
 
     /// Asks for the doorbell.

@@ -158,7 +158,8 @@ impl FakeKernel {
         self.message(REPLY, &json!({ "id": id }));
     }
 
-    pub(super) fn sync(&self, stdout: u32, stderr: u32) {
+    /// What comes next follows what the pipes have carried up to there, counted from their beginning.
+    pub(super) fn sync(&self, stdout: u64, stderr: u64) {
         let mut payload = stdout.to_le_bytes().to_vec();
         payload.extend_from_slice(&stderr.to_le_bytes());
         self.writer.put(SYNC, 0, &payload);

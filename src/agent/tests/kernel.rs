@@ -33,14 +33,13 @@ fn output_and_messages_keep_their_order() {
 fn what_c_code_has_written_comes_where_sync_says() {
     let agent = TestAgent::start();
     let (mut client, mut kernel) = agent.connect_with_kernel();
-    for round in 0..200 {
+    for round in 1..=200 {
         kernel.print("python 1\n");
         kernel.stdout.write_all(b"c\n").unwrap();
         kernel.stderr.write_all(b"c err\n").unwrap();
-        kernel.sync(2, 6);
+        kernel.sync(2 * round, 6 * round);
         kernel.print("python 2\n");
         kernel.message(MESSAGE, &json!(round));
-        // Before the next round: a `sync` whose bytes were read already must find nothing newer.
         let transcript = client.transcript(Kind::Message);
         let text: String = transcript
             .lines()
@@ -78,7 +77,7 @@ fn a_line_that_is_printed_in_pieces_is_one_frame() {
 fn a_dishonest_sync_delays_nothing() {
     let agent = TestAgent::start();
     let (mut client, kernel) = agent.connect_with_kernel();
-    kernel.sync(u32::MAX, u32::MAX);
+    kernel.sync(u64::MAX, u64::MAX);
     kernel.print("on it goes");
     kernel.message(MESSAGE, &json!(1));
     assert!(
