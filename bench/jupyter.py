@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ from uuid import uuid4
 import aiohttp
 
 from processes import start
-from system import Outcome, Session, System
+from system import PATIENCE_S, Outcome, Session, System
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -25,6 +26,9 @@ ROOT = HERE.parent
 
 # What JupyterLab negotiates, too: it spares the gateway from coding each message anew, which makes it faster.
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
+
+# How long a kernel that is being restarted is waited for before it is asked again.
+ASK_AGAIN_S = 0.05
 
 
 def pack(channel: str, *parts: object) -> bytes:
@@ -55,17 +59,6 @@ class JupyterSession(Session):
 
     async def send(self, code: str) -> None:
         """Sends a cell."""
-        self.message = uuid4().hex
-        # Over when the reply has come and the kernel is idle again: they come on two channels, in any order.
-        self.waits_for = {"reply", "idle"}
-        header = {
-            "msg_id": self.message,
-            "msg_type": "execute_request",
-            "session": self.client,
-            "username": "bench",
-            "version": "5.4",
-            "date": "",
-        }
         content = {
             "code": code,
             "silent": False,
@@ -73,6 +66,21 @@ class JupyterSession(Session):
             "user_expressions": {},
             "allow_stdin": False,
             "stop_on_error": True,
+        }
+        await self.request("execute_request", content)
+
+    async def request(self, kind: str, content: dict) -> None:
+        """Sends a request to the kernel."""
+        self.message = uuid4().hex
+        # Over when the reply has come and the kernel is idle again: they come on two channels, in any order.
+        self.waits_for = {"reply", "idle"}
+        header = {
+            "msg_id": self.message,
+            "msg_type": kind,
+            "session": self.client,
+            "username": "bench",
+            "version": "5.4",
+            "date": "",
         }
         await self.socket.send_bytes(pack("shell", header, {}, {}, content))
 
@@ -90,7 +98,7 @@ class JupyterSession(Session):
             case "error":
                 outcome.ok = False
                 outcome.error = f"{content['ename']}: {content['evalue']}"
-            case "execute_reply":
+            case "execute_reply" | "kernel_info_reply":
                 self.waits_for.discard("reply")
             case "status" if content["execution_state"] == "idle":
                 self.waits_for.discard("idle")
@@ -101,8 +109,16 @@ class JupyterSession(Session):
         await self.system.call("POST", f"/api/kernels/{self.name}/interrupt", {})
 
     async def restart(self) -> None:
-        """Replaces the kernel by a new one."""
+        """Replaces the kernel by a new one; it has to be heard on both channels, or a cell is lost."""
         await self.system.call("POST", f"/api/kernels/{self.name}/restart", {})
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                await self.request("kernel_info_request", {})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ASK_AGAIN_S):
+                        while not self.take(await self.receive(), Outcome()):
+                            pass
+                    return
 
     async def delete(self) -> None:
         """Ends the kernel."""

@@ -6,6 +6,7 @@ session, one coroutine that sends a cell and reads until the system says that it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -72,14 +73,19 @@ class Session(ABC):
     async def finish(self, until: str | None = None) -> Outcome:
         """Reads until the running cell is done, or until it has written `until`."""
         outcome = Outcome()
-        while True:
-            message = await self.socket.receive(PATIENCE_S)
-            if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                raise RuntimeError(f"{self.system.name}: the connection ended: {message}")
-            if self.take(message.data, outcome):
-                return outcome
-            if until is not None and outcome.pieces and until in outcome.text:
-                return outcome
+        # Around all of it: a wait for one message would begin anew with every ping.
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.take(await self.receive(), outcome):
+                if until is not None and outcome.pieces and until in outcome.text:
+                    break
+        return outcome
+
+    async def receive(self) -> str | bytes:
+        """The next message."""
+        message = await self.socket.receive()
+        if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            raise RuntimeError(f"{self.system.name}: the connection ended: {message}")
+        return message.data
 
     @abstractmethod
     async def send(self, code: str) -> None:
