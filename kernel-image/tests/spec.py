@@ -240,5 +240,6 @@ REPLIES = {
     "comm_msg": Reply,
     "comm_close": Reply,
     "comm_info": CommInfoReply,
+    "rehearse": Reply,
     "shutdown": Reply,
 }

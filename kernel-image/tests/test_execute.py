@@ -324,3 +324,13 @@ def test_a_crash_says_where(kernel):
         kernel.wait(lambda: False)
     assert "Segmentation fault" in ended.value.args[0]
     assert "in poke" in ended.value.args[0]
+
+
+def test_a_rehearsal_leaves_no_trace(kernel):
+    said = len(kernel.events)
+    assert kernel.call("rehearse")["id"]
+    assert len(kernel.events) == said
+    reply = kernel.ok("x = 1")
+    assert reply["execution_count"] == 1
+    assert [variable["name"] for variable in reply["variables"]["added"]] == ["x"]
+    assert kernel.result("(len(In), list(Out), _)") == "(3, [], '')"

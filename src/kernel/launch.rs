@@ -211,6 +211,7 @@ impl Launcher {
         limits: &Limits,
     ) -> Result<Claimed, KernelError> {
         let id = SandboxId::new();
+        let waits = workspace.is_none();
         let workspace = workspace.unwrap_or_else(|| id.to_string());
         let directory = self.workspace(&workspace);
         tokio::fs::create_dir_all(&directory)
@@ -237,7 +238,15 @@ impl Launcher {
             workspace,
             warm: false,
         };
-        let proved = timeout(START_LIMIT, self.prove(&mut claimed, limits))
+        let proved = async {
+            self.prove(&mut claimed, limits).await?;
+            // Somebody waits for a kernel that is made to order.
+            if waits {
+                self.rehearse(&mut claimed).await?;
+            }
+            claimed.kernel.acknowledge(claimed.frame)
+        };
+        let proved = timeout(START_LIMIT, proved)
             .await
             .unwrap_or(Err(KernelError::TimedOut {
                 what: "run its first cell",
@@ -300,7 +309,22 @@ impl Launcher {
                 _ => {}
             }
         }
-        kernel.acknowledge(claimed.frame)
+        Ok(())
+    }
+
+    /// Lets a kernel pay for its page faults before it has a session.
+    async fn rehearse(&self, claimed: &mut Claimed) -> Result<(), KernelError> {
+        let rehearsal = claimed.kernel.request(Request::Rehearse {})?;
+        loop {
+            let event = claimed.events.next().await.ok_or(KernelError::Closed)?;
+            claimed.frame = claimed.frame.max(event.frame);
+            match event.what {
+                Occurrence::Reply(reply) if reply.id == rehearsal => return Ok(()),
+                Occurrence::Exited(exit) => return Err(KernelError::Start(describe(&exit))),
+                Occurrence::Lost(why) => return Err(KernelError::Start(why)),
+                _ => {}
+            }
+        }
     }
 
     fn agent_config(&self, limits: &Limits) -> AgentConfig {

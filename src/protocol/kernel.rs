@@ -41,6 +41,8 @@ pub enum Request {
         /// The source.
         code: String,
     },
+    /// Runs what every first cell runs, and forgets it. For a kernel that waits for its session.
+    Rehearse {},
     /// The user's namespace.
     Variables {},
     /// The comms that are open.
