@@ -52,10 +52,6 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
 
-.PHONY: test-all
-test-all: ## Run all tests, the slow ones included, on every backend that there is
-	@TEST_BACKENDS=fake,native TEST_SLOW=1 $(MAKE) --no-print-directory test
-
 .PHONY: lint
 lint: env-test ## Check format, lints, documentation, imports and licences; warnings are errors
 	@cargo fmt --check
@@ -65,7 +61,12 @@ lint: env-test ## Check format, lints, documentation, imports and licences; warn
 	$(VENV)/bin/ruff check kernel-image bench examples
 	$(VENV)/bin/ruff format --check kernel-image bench examples
 	if command -v cargo-deny >/dev/null; then
-		cargo deny --log-level error check
+		cargo deny --log-level error check bans licenses sources
+		if cargo deny --log-level off fetch db; then
+			cargo deny --log-level error check advisories
+		else
+			echo "skipped: advisories, since their database cannot be fetched"
+		fi
 	else
 		echo "skipped: licences and advisories, since cargo-deny is not installed"
 	fi

@@ -79,12 +79,18 @@ async fn is_there(example: &Example<'_>) -> bool {
     let mut probe = match (example.language, example.requires) {
         ("javascript", _) => {
             let mut probe = Command::new("node");
-            probe.arg("--version");
+            // Older ones do not know what a WebSocket is.
+            probe.args(["--experimental-websocket", "-e", "0"]);
             probe
         }
         ("python", Some(module)) => {
             let mut probe = Command::new(repository().join(".venv/bin/python"));
             probe.args(["-c", &format!("import {module}")]);
+            probe
+        }
+        ("bash", Some(program)) => {
+            let mut probe = Command::new("bash");
+            probe.args(["-c", &format!("command -v {program}")]);
             probe
         }
         _ => return true,
@@ -108,7 +114,8 @@ async fn every_example_of_the_reference_runs() {
         };
         let name = format!("docs/api.md:{} ({})", example.line, example.language);
         if !is_there(&example).await {
-            skipped(&format!("{name}: what it needs is not here"));
+            let needed = example.requires.unwrap_or("node");
+            skipped(&format!("{name}: `{needed}` is not here"));
             continue;
         }
         command
