@@ -104,7 +104,29 @@ impl Server {
 
     /// A server on a data directory that is there.
     pub async fn start_at(path: &Path, arguments: &[&str]) -> Self {
-        let mut child = program(path, arguments).spawn().unwrap();
+        Self::spawn(program(path, arguments), path).await
+    }
+
+    /// A server whose data directory is a disk of its own, so large; only root can make one.
+    pub async fn start_on_disk(path: &Path, mebibytes: u32, arguments: &[&str]) -> Self {
+        let program = program(path, arguments);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg(format!(
+                "mount -t tmpfs -o size={mebibytes}m,mode=700 tmpfs \"$0\" && exec \"$@\""
+            ))
+            .arg(path)
+            .arg(program.as_std().get_program())
+            .args(program.as_std().get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Self::spawn(command, path).await
+    }
+
+    async fn spawn(mut command: Command, path: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
         let ready = timeout(2 * PATIENCE, lines.next_line())
@@ -132,6 +154,12 @@ impl Server {
     /// Its data directory.
     pub fn data_dir(&self) -> &Path {
         &self.path
+    }
+
+    /// Its data directory, as it is where the server has mounted something over it.
+    pub fn disk(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        root.join(self.path.strip_prefix("/").expect("it is absolute"))
     }
 
     /// Its process id.
