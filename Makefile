@@ -52,6 +52,11 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
 
+.PHONY: chaos
+chaos: env-test ## Inject a thousand faults and check what is left: make chaos CHAOS_FAULTS=1000 CHAOS_SEED=1
+	@CHAOS_FAULTS="$${CHAOS_FAULTS:-1000}" CHAOS_SEED="$${CHAOS_SEED:-$$RANDOM}" \
+		cargo test --locked --test it chaos:: -- --nocapture --test-threads 1
+
 .PHONY: lint
 lint: env-test ## Check format, lints, documentation, imports and licences; warnings are errors
 	@cargo fmt --check

@@ -182,6 +182,13 @@ impl Server {
         self.child.kill().await.unwrap();
     }
 
+    /// Kills it at once, without waiting for its end.
+    pub fn kill_now(&self) {
+        let pid = i32::try_from(self.pid()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
     /// A request with the right token.
     pub async fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let token = format!("authorization: Bearer {TOKEN}\r\n");
