@@ -82,9 +82,9 @@ class Evercell(System):
         """Its URL, and the headers that let us in."""
         return f"http://{self.ready['listen']}", {"Authorization": f"Bearer {self.ready['token']}"}
 
-    async def open_as(self, name: str) -> EvercellSession:
+    async def open_as(self, name: str, settings: dict | None = None) -> EvercellSession:
         """Opens a session and connects to it."""
-        await self.call("PUT", f"/v1/sessions/{name}")
+        await self.call("PUT", f"/v1/sessions/{name}", settings)
         return EvercellSession(self, name, await self.connect(f"/v1/sessions/{name}/ws"))
 
 

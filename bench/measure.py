@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
+import checkpoint
 import machine
 import processes
 import report
@@ -36,6 +37,10 @@ PLAN: dict[str, tuple[type[System], tuple[str, ...]]] = {
 }
 
 
+# How often a whole analysis, and a crash, is repeated.
+ANALYSES, CRASHES = 3, 5
+
+
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
@@ -45,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--readme", action="store_true", help="put the table into README.md, between its markers"
     )
-    parser.add_argument("--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}")
+    parser.add_argument("--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}, checkpoint")
     parser.add_argument("--skip", metavar="SYSTEM,...", default="", help=f"leave out: {', '.join(PLAN)}")
     return parser.parse_args()
 
@@ -53,6 +58,15 @@ def arguments() -> argparse.Namespace:
 def say(text: str) -> None:
     """A line of progress."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+async def measure_checkpoints(system: checkpoint.CheckpointEvercell, quick: bool) -> Samples:
+    """What a checkpoint costs, and what it saves."""
+    async with system.running():
+        samples = await checkpoint.mix(system, 1 if quick else ANALYSES)
+        samples |= await checkpoint.state(system, 1 if quick else CRASHES)
+    say(f"{system.name}: {len(samples)} figures")
+    return samples
 
 
 async def measure(system: System, rows: list[str], sizes: Sizes) -> Samples:
@@ -74,7 +88,7 @@ def main() -> None:
     """Measures and reports."""
     asked = arguments()
     sizes = QUICK if asked.quick else Sizes()
-    only = set(asked.only.split(",")) if asked.only else set(ROWS)
+    only = set(asked.only.split(",")) - {"checkpoint"} if asked.only else set(ROWS)
     skipped = {name for name in asked.skip.split(",") if name}
     if unknown := (only - set(ROWS)) | (skipped - set(PLAN)):
         raise SystemExit(f"bench: there is no {', '.join(sorted(unknown))}")
@@ -96,12 +110,18 @@ def main() -> None:
                 results[system.name] = asyncio.run(measure(system, wanted, sizes))
                 if isinstance(system, Evercell):
                     facts["evercell"] = system.ready["version"]
+            if asked.only is None or "checkpoint" in asked.only.split(","):
+                system = checkpoint.CheckpointEvercell(Path(directory) / "checkpoint")
+                results[system.name] = asyncio.run(measure_checkpoints(system, asked.quick))
     except KeyboardInterrupt:
         raise SystemExit("bench: stopped") from None
     finally:
         processes.end_all()
     say(f"done in {monotonic() - began:.0f} s")
-    text = report.table(results) + "\n\n" + report.notes(results, facts, asdict(sizes))
+    text = report.table(results)
+    if own := results.get(checkpoint.CheckpointEvercell.name):
+        text += "\n\n" + checkpoint.table(own)
+    text += "\n\n" + report.notes(results, facts, asdict(sizes))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     record = {"machine": facts, "sizes": asdict(sizes), "results": results}
     (OUTPUT / "results.json").write_text(json.dumps(record, indent=1) + "\n")
