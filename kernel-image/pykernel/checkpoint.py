@@ -72,6 +72,8 @@ class Checkpoints:
         self._twins = twins
         # The execution that came last.
         self._after = 0
+        # A kernel that has done nothing yet has nothing to lose.
+        self._is_used = False
         self._begin_anew()
 
     def _begin_anew(self):
@@ -94,6 +96,7 @@ class Checkpoints:
         """Takes note that code of the user's has run; `execution` is the request's id if it was a cell."""
         if isinstance(execution, int):
             self._after = execution
+        self._is_used = True
         self._policy.ran(seconds)
         self._answered_at = time.perf_counter()
         self.is_due = True
@@ -104,8 +107,7 @@ class Checkpoints:
         Returns whether to serve the request: in a twin that was woken, it was the lost kernel's.
         """
         self._gap_s = time.perf_counter() - self._answered_at
-        # A kernel that has done nothing yet has nothing to lose.
-        return not (self.is_due and self._after and self._make(is_waited_for=True))
+        return not (self.is_due and self._is_used and self._make(is_waited_for=True))
 
     def silence_came(self):
         """Makes a twin while nobody waits."""

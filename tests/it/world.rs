@@ -8,3 +8,4 @@ mod files;
 mod kernel;
 mod many;
 mod resume;
+mod rollback;
