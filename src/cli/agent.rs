@@ -74,6 +74,7 @@ fn run(inside: native::Inside) -> ExitCode {
         gauges: Gauges {
             memory: gauges.memory,
             memory_peak: gauges.memory_peak,
+            memory_stat: gauges.memory_stat,
             oom: gauges.oom,
             cpu: gauges
                 .cpu_stat

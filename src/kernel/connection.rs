@@ -149,6 +149,16 @@ impl Kernel {
         Ok(id)
     }
 
+    /// The newest checkpoint in place of the kernel that is there, or was. The answer carries the returned number.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn restore(&self) -> Result<u64, KernelError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.send(Kind::Restore, id, Bytes::new())?;
+        Ok(id)
+    }
+
     /// Tells the agent which limits to watch.
     ///
     /// # Errors

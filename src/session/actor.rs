@@ -7,6 +7,7 @@
 mod cells;
 mod commands;
 mod kernel;
+mod loss;
 mod running;
 
 use std::collections::HashMap;

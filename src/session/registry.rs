@@ -485,6 +485,7 @@ impl Sessions {
                 usage: None,
                 variables: None,
                 user_expressions: None,
+                checkpoint: None,
             })
             .collect();
         events.push(Event::KernelLost {

@@ -4,3 +4,4 @@ mod api;
 mod deadlines;
 mod lifecycle;
 mod queue;
+mod rollback;

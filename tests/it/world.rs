@@ -9,3 +9,4 @@ mod full;
 mod kernel;
 mod many;
 mod resume;
+mod rollback;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Asker, Supervisor};
+use super::{Asker, Origin, Supervisor, Wanted};
 use crate::agent::ExitReason;
 use crate::protocol::agent::{Kind, Stat};
 use crate::protocol::codec::Frame;
@@ -28,12 +28,13 @@ impl Supervisor {
                     kernel.interrupt();
                 }
             }
-            Ok(Kind::StartKernel) if self.ending.is_some() => {
+            Ok(Kind::StartKernel | Kind::Restore) if self.ending.is_some() => {
                 self.answer_error(asker, "the sandbox is being ended");
             }
-            Ok(Kind::StartKernel) => self.start_kernel(asker),
+            Ok(Kind::StartKernel) => self.start_kernel(asker, Origin::New),
+            Ok(Kind::Restore) => self.start_kernel(asker, Origin::Checkpoint),
             Ok(Kind::KillKernel) => {
-                if let Some(asker) = self.wanted.take() {
+                if let Some(Wanted { asker, .. }) = self.wanted.take() {
                     self.answer_error(asker, "the kernel was ended before it had started");
                 }
                 self.end_kernel();
@@ -60,12 +61,14 @@ impl Supervisor {
         };
         let id = asker.number;
         let pid = kernel.pid;
+        let execution = is_execution.then(|| json.clone());
         match kernel
             .requests
             .send(id, json, is_execution, pid, &mut self.meter)
         {
             Ok(()) => {
-                if is_execution {
+                if let Some(execution) = execution {
+                    self.checkpoints.execution_began(id, &execution);
                     kernel.oom_kills = self.meter.oom_kills();
                     self.watch.cell_began();
                 }
@@ -93,7 +96,7 @@ impl Supervisor {
         let stat = Stat {
             memory_bytes: Some(self.meter.memory(pid)),
             cpu_us: self.meter.cpu_us(pid),
-            processes: self.meter.census(pid, u64::MAX).tasks,
+            processes: self.meter.tasks(pid),
             workspace_bytes: self.workspace.used(),
         };
         self.watch.soon();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Detail;
 use crate::config::units::{show_duration, show_size};
 use crate::model::event::{
-    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, Usage, Verdict,
+    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, StartReason, Usage,
+    Verdict,
 };
 
 /// An event in words; none where it is shown in another way or needs none.
@@ -22,9 +23,13 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             python,
             warm,
             took_ms,
-            ..
+            reason,
         } if everything => {
-            let how = if *warm { "from the pool" } else { "made anew" };
+            let how = match (reason, warm) {
+                (StartReason::RolledBack, _) => "from a checkpoint",
+                (_, true) => "from the pool",
+                (_, false) => "made anew",
+            };
             Some(format!(
                 "a kernel is ready: Python {python}, {how}, after {took_ms} ms"
             ))

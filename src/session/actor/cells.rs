@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::Actor;
 use super::running::{InputWait, Running};
-use crate::model::event::{Cause, CellStatus, Event, InputOutcome, InterruptReason, Rung, Verdict};
+use crate::model::event::{
+    Cause, CellStatus, Event, InputOutcome, InterruptReason, Protection, Rung, Verdict,
+};
 use crate::model::output::VariableChanges;
 use crate::protocol::kernel::{
     Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
@@ -175,6 +177,7 @@ impl Actor {
                 error: None,
                 user_expressions: None,
                 variables: None,
+                unprotected: None,
             };
             return self.finish(broken);
         };
@@ -206,6 +209,7 @@ impl Actor {
         if running.execution_count.is_some() {
             self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
         }
+        let checkpoint = running.protection(reply.unprotected);
         self.pending.push(Event::CellFinished {
             cell: running.cell,
             status,
@@ -219,6 +223,7 @@ impl Actor {
             user_expressions: reply
                 .user_expressions
                 .filter(|values| values.as_object().is_some_and(|map| !map.is_empty())),
+            checkpoint: Some(checkpoint),
         });
         self.idle_since = Instant::now();
         if status == CellStatus::Error
@@ -230,6 +235,12 @@ impl Actor {
 
     /// The running cell's kernel is gone, and the variables with it.
     pub(super) fn finish_lost(&mut self, cause: &Cause, why: &str) {
+        let why = why.to_owned();
+        self.finish_dead(cause, Verdict::Lost { why });
+    }
+
+    /// The running cell's kernel is gone.
+    pub(super) fn finish_dead(&mut self, cause: &Cause, state: Verdict) {
         self.close_input(InputOutcome::Interrupted);
         let Some(running) = self.running.take() else {
             return;
@@ -239,9 +250,11 @@ impl Actor {
             cell: running.cell,
             status: CellStatus::Error,
             cause: Some(cause.clone()),
-            state: Verdict::Lost {
-                why: why.to_owned(),
+            checkpoint: match &state {
+                Verdict::RolledBack { before } => Some(Protection::Before(*before)),
+                Verdict::Kept | Verdict::Lost { .. } => None,
             },
+            state,
             execution_count: running.execution_count,
             usage: Some(running.usage(self.output.bytes)),
             variables: None,
@@ -364,5 +377,6 @@ pub(super) fn aborted(cell: crate::model::id::CellId, cause: Cause) -> Event {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     }
 }

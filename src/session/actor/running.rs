@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::event::{InterruptReason, Rung, UnixMillis, Usage};
+use crate::model::event::{InterruptReason, Protection, Rung, UnixMillis, Unprotected, Usage};
 use crate::model::id::CellId;
 use crate::protocol::agent::UsageReport;
 use crate::session::clock::{at_ms, millis};
@@ -108,6 +108,17 @@ impl Running {
             peak_memory_bytes: report.peak_memory_bytes,
             output_bytes,
         }
+    }
+
+    /// Whether there was a checkpoint behind it: as the agent saw it, else for the reason that the kernel gives.
+    pub(super) fn protection(&self, unprotected: Option<Unprotected>) -> Protection {
+        self.usage
+            .as_ref()
+            .and_then(|usage| usage.checkpoint.as_deref()?.parse().ok())
+            .map_or_else(
+                || Protection::Unprotected(unprotected.unwrap_or_default()),
+                Protection::Before,
+            )
     }
 
     pub(super) fn view(&self) -> RunningView {

@@ -112,6 +112,7 @@ async fn what_events_mean_for_cells_and_session_is_written_with_them() {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     };
     let written = Batch {
         keys: vec![(second, "k".into())],
@@ -223,6 +224,7 @@ async fn a_batch_that_was_refused_leaves_no_hole() {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     };
     let refused = log.append(&batch([text("a"), finished])).await;
     assert!(matches!(refused, Err(StoreError::NoSuchCell { .. })));

@@ -1,7 +1,8 @@
 //! A backend without isolation and without Python: its agent speaks the real protocol, its kernel runs a script.
 //!
 //! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
-//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`. Anything else does nothing.
+//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `checkpoint`
+//! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use dashmap::DashMap;
 use evercell::model::id::SandboxId;
 use evercell::model::limits::Limits;
 use evercell::protocol::GENERATION;
-use evercell::protocol::agent::{AgentHello, Hello, KernelExit, Kind, UsageReport};
+use evercell::protocol::agent::{AgentHello, Checkpoint, Hello, KernelExit, Kind, UsageReport};
 use evercell::protocol::codec::{Frame, FrameCodec};
 use evercell::protocol::kernel::{NumberedRequest, Request};
 use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, Stream};
@@ -143,6 +144,25 @@ struct Agent {
     alive: bool,
     count: u32,
     cell: Option<Running>,
+    /// A checkpoint is to be made once the cell is over.
+    saves: Option<Sleep>,
+    /// The kernel is to die once the cell is over.
+    dies: Option<i32>,
+    checkpoint: Option<Twin>,
+}
+
+/// What a kernel goes back to.
+struct Twin {
+    count: u32,
+    before: Option<String>,
+    sleep: Sleep,
+}
+
+/// Whether a checkpoint wakes.
+#[derive(Clone, Copy, PartialEq)]
+enum Sleep {
+    Light,
+    Broken,
 }
 
 /// A script that is being run.
@@ -168,6 +188,9 @@ impl Agent {
             alive: false,
             count: 0,
             cell: None,
+            saves: None,
+            dies: None,
+            checkpoint: None,
         }
     }
 
@@ -211,8 +234,19 @@ impl Agent {
                 if self.alive {
                     self.exit(None, Some(9), false);
                 }
-                self.start();
+                self.checkpoint = None;
+                self.start(0);
                 return Some(frame(Kind::Answer, received.number, &json!({})));
+            }
+            Kind::Restore => {
+                let answer = match self.checkpoint.take() {
+                    Some(twin) if twin.sleep == Sleep::Light => {
+                        self.start(twin.count);
+                        json!({})
+                    }
+                    _ => json!({ "error": "it sleeps" }),
+                };
+                return Some(frame(Kind::Answer, received.number, &answer));
             }
             Kind::Request | Kind::Execute => {
                 let request: NumberedRequest =
@@ -238,6 +272,11 @@ impl Agent {
         match request {
             Request::Execute(execute) => {
                 self.count += u32::from(execute.store_history && !execute.silent);
+                if let Some(twin) = &mut self.checkpoint
+                    && twin.before.is_none()
+                {
+                    twin.before = Some(execute.cell.clone());
+                }
                 let rest = execute.code.lines().map(str::to_owned).collect();
                 self.cell = Some(Running {
                     id,
@@ -300,6 +339,14 @@ impl Agent {
                 "stubborn" => return block(&mut self.cell, Blocked::Stubborn),
                 "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
                 "exit" => return self.exit(Some(rest.parse().expect("a code")), None, false),
+                "checkpoint" => {
+                    self.saves = Some(if rest == "broken" {
+                        Sleep::Broken
+                    } else {
+                        Sleep::Light
+                    })
+                }
+                "afterwards" => self.dies = Some(rest.parse().expect("a signal")),
                 "oom" => return self.exit(None, Some(9), true),
                 _ => {}
             }
@@ -325,19 +372,33 @@ impl Agent {
             wall_us: 1000,
             cpu_us: 1000,
             peak_memory_bytes: None,
+            checkpoint: self
+                .checkpoint
+                .as_ref()
+                .and_then(|twin| twin.before.clone()),
         };
         self.keep(
             Kind::Usage,
             serde_json::to_vec(&usage).expect("JSON").into(),
         );
         self.reply(cell.id, reply);
+        if let Some(sleep) = self.saves.take() {
+            self.checkpoint = Some(Twin {
+                count: self.count,
+                before: None,
+                sleep,
+            });
+        }
+        if let Some(signal) = self.dies.take() {
+            self.exit(None, Some(signal), false);
+        }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, count: u32) {
         self.kernels += 1;
         self.alive = true;
-        self.count = 0;
-        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION }));
+        self.count = count;
+        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION, "execution_count": count }));
     }
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
@@ -351,6 +412,9 @@ impl Agent {
             peak_memory_bytes: None,
             limit: None,
             violation: None,
+            checkpoint: self.checkpoint.as_ref().map(|twin| Checkpoint {
+                before: twin.before.clone(),
+            }),
         };
         self.keep(
             Kind::KernelExited,
