@@ -1,7 +1,7 @@
 """When a twin is made: whenever nobody waits for it, and otherwise as often as it is hardly felt.
 
-A twin costs twice. Its fork takes milliseconds, which nobody feels while the client thinks; and the first write to each
-page that it shares copies that page, which cells feel that rewrite much of what they hold.
+A twin costs twice. Its fork takes milliseconds, which nobody feels while the client thinks; and the first
+write to each page that it shares copies that page, which cells feel that rewrite much of what they hold.
 """
 
 import math
@@ -9,14 +9,15 @@ import os
 import resource
 import time
 
+from . import twin
+
 # The part of the time in which cells run that checkpoints may take.
 SHARE = 0.05
-# Pages that the interpreter itself writes to in any cell, and that no cell could do without.
-ORDINARY_PAGES = 2048
 # What copying may take whatever the share: nobody feels it.
 UNFELT_S = 0.010
 
-# After how many cells copying is tried once more, in case that cells have changed; twice as many each time they have not.
+# After how many cells copying is tried once more, in case that cells have changed; twice as many each time
+# they have not.
 FIRST_TRY, LAST_TRY = 8, 1024
 
 # For how long a client must be silent until it is believed to think; longer for one that never does.
@@ -30,7 +31,7 @@ class Policy:
     """The decision, from measured times alone."""
 
     def __init__(self):
-        # What the last fork took, what copying has cost beside the twin, and for how long cells have run beside it.
+        # What the last fork took, what copying has cost beside the twin, and for how long cells have run so.
         self.fork_s = self.copy_s = self.ran_s = 0.0
         self.cells = 0
         self.next_try = FIRST_TRY
@@ -125,27 +126,27 @@ class Checkpoints:
         if self.reason is not None:
             return False
         try:
-            twin = self._twins.make(self._after)
+            made = self._twins.make(self._after)
         except Exception:
-            # No memory or no process left for it. The cell before may have been the cause, so the next one tries again.
+            # No memory or no process left for it. The last cell may be the cause, so the next tries again.
             self.reason = "failed"
             return False
-        if twin == 0:
+        if made == 0:
             self._begin_anew()
             return True
         self._policy.made(time.perf_counter() - started)
-        self._twin = twin
+        self._twin = made
         self._faults = _faults()
         self.is_due = False
         return False
 
     def _measure(self):
-        """Finds out what copying has cost since the twin was made: at most each fault a page that only it holds now."""
+        """Finds out what copying has cost beside the twin: each fault, but no more than it alone holds."""
         if self._twin is None or self._twins.page_cost is None:
             return
-        copied = _faults() - self._faults - ORDINARY_PAGES
+        copied = _faults() - self._faults - twin.ORDINARY_PAGES
         if copied > 0:
-            copied = min(copied, self._twins.private_pages(self._twin) - ORDINARY_PAGES)
+            copied = min(copied, self._twins.private_pages(self._twin) - twin.ORDINARY_PAGES)
         self._policy.copied(max(copied, 0) * self._twins.page_cost)
 
 

@@ -45,6 +45,9 @@ _PR_GET_TID_ADDRESS = 40
 _PROT_READ_WRITE, _MAP_SHARED_FIXED = 3, 0x11
 _OMP_PAUSE_HARD = 2
 _MADV_COLLAPSE, _HUGE = 25, 2 << 20
+_MADV_POPULATE_WRITE, _LARGE = 23, 64 << 20
+# Bits of an entry in /proc/self/pagemap: the page is there, and no other process has it.
+_PRESENT_AND_OWN = 1 << 63 | 1 << 56
 _CLOSE_RANGE, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 436, 444, 445, 446
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
@@ -92,7 +95,7 @@ def fork():
 def fork_sibling():
     """Forks a child of this process's parent, of which Python and its libraries learn nothing.
 
-    Only where there is one thread: no lock is held by anybody else then, and no thread is missing in the child.
+    Only where there is one thread: nobody else holds a lock then, and no thread is missing in the child.
     Raises `OSError`, also where the way is not known: then `os.fork` is left.
     """
     machine = os.uname().machine
@@ -102,7 +105,9 @@ def fork_sibling():
     # Where libc keeps the number of its thread; a fork by libc itself writes it there too (clone(2)).
     place = ctypes.c_void_p()
     zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), zero, zero, zero), "ask for the thread's place")
+    _check(
+        _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), zero, zero, zero), "ask for the thread's place"
+    )
     flags = ctypes.c_ulong(_CLONE_PARENT | _CLONE_CHILD_CLEARTID | _CLONE_CHILD_SETTID | _SIGCHLD)
     last = (place, zero) if machine == "x86_64" else (zero, place)
     return _check(_clone(number, flags, zero, zero, *last), "fork")
@@ -123,6 +128,49 @@ def time_of_writing(pages):
     return time.perf_counter() - started
 
 
+def written_since_fork(most_looked_at, most):
+    """Returns the areas, as pairs of address and length, that this process has written to since it forked.
+
+    None if there is more to look at, or more was written, than so many pages.
+    See https://docs.kernel.org/admin-guide/mm/pagemap.html.
+    """
+    areas = []
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            fields = line.split()
+            if fields[1] == "rw-p":
+                start, end = (int(text, 16) for text in fields[0].split("-"))
+                # A large one is an array, or mostly empty.
+                if end - start <= _LARGE:
+                    areas.append((start, end))
+    if sum(end - start for start, end in areas) > most_looked_at * mmap.PAGESIZE:
+        return None
+    found, pages = [], 0
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for start, end in areas:
+            pagemap.seek(start // mmap.PAGESIZE * 8)
+            entries = memoryview(pagemap.read((end - start) // mmap.PAGESIZE * 8)).cast("Q")
+            own = [
+                index for index, entry in enumerate(entries) if entry & _PRESENT_AND_OWN == _PRESENT_AND_OWN
+            ]
+            pages += len(own)
+            if pages > most:
+                return None
+            for index in own:
+                address = start + index * mmap.PAGESIZE
+                if found and sum(found[-1]) == address:
+                    found[-1][1] += mmap.PAGESIZE
+                else:
+                    found.append([address, mmap.PAGESIZE])
+    return found
+
+
+def write_ahead(areas):
+    """Has pages copied now that a fork shares, instead of at the next write (madvise(2), Linux 5.14)."""
+    for address, length in areas:
+        _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+
+
 def pause_openmp():
     """Ends the threads that OpenMP keeps, in each of its runtimes: a child would wait for them for ever.
 
@@ -132,7 +180,8 @@ def pause_openmp():
         paths = {line.split(maxsplit=5)[5].strip() for line in maps if "omp" in line and "/" in line}
     for path in paths:
         if re.match(r"lib(g|i)?omp\d*[-.]", os.path.basename(path)):
-            # Only those that are loaded already. By the loader itself: ctypes makes output strict, see `streams.py`.
+            # Only those that are loaded already. Not by ctypes' own classes: they make output strict, see
+            # `streams.py`.
             try:
                 library = _ctypes.dlopen(path, os.RTLD_NOLOAD | os.RTLD_NOW)
                 pause = _ctypes.dlsym(library, "omp_pause_resource_all")

@@ -60,8 +60,8 @@ class Ring:
     def __init__(self, ring, doorbell, space, pipes, interrupts):
         """Opens the ring in descriptor `ring`; `pipes` are those behind descriptors 1 and 2, for `sync`."""
         size = os.fstat(ring).st_size
-        # A place for the ring and not the ring itself, so that another can be put there; and since Python's own
-        # mapping of a file would keep a descriptor of it.
+        # A place for the ring and not the ring itself, so that another can be put there; and since Python's
+        # own mapping of a file would keep a descriptor of it.
         self._map = mmap.mmap(-1, size)
         view = memoryview(self._map)
         self.words = view[:HEADER_BYTES].cast("Q")
@@ -98,7 +98,7 @@ class Ring:
         os.close(ring)
 
     def renew(self, ring):
-        """Goes on in another ring of the same size, in the same memory: whoever holds a `write` need not know."""
+        """Goes on in another ring of the same size, at the same address: holders of a `write` go on."""
         if os.fstat(ring).st_size != len(self._map):
             raise RingError("the new ring has another size than the one it takes the place of")
         self._put_in_place(ring)

@@ -1,7 +1,8 @@
-"""The twin: a copy of the kernel, made by a fork between two cells, asleep until the kernel is lost, and then the kernel.
+"""The twin: a copy of the kernel, forked between two cells, asleep until it has to take the place of that.
 
-It is a child of the agent and not of the kernel, so that user code does not find it among its own. It keeps everything
-as it is at the moment of the fork; what must differ it is given when it is woken, under the numbers that its code knows.
+It is a child of the agent and not of the kernel, so that user code does not find it among its own. It keeps
+everything as it is at the moment of the fork; what must differ it is given when it is woken, under the
+numbers that its code knows.
 """
 
 import _socket
@@ -20,13 +21,17 @@ import warnings
 from . import linux
 from .ring import STDERR
 
-# When memory runs out, the one that runs goes first and the twin last. Lowering it needs no right as long as nobody who
-# has one has set it (proc_pid_oom_score_adj(5)).
+# When memory runs out, the one that runs goes first and the twin last. Lowering it needs no right as long as
+# nobody who has one has set it (proc_pid_oom_score_adj(5)).
 AWAKE, ASLEEP = 1000, 100
 
 # How long the kernel waits until its twin is known to the agent: a thousand times what it takes.
 ANNOUNCE_MS = 500
 LARGEST_PACKET, MOST_DESCRIPTORS = 4096, 16
+
+# Pages that the interpreter itself writes to in any cell, at most, and how much memory is searched for them
+# how often.
+ORDINARY_PAGES, MOST_LOOKED_AT, LEARN_EVERY = 2048, 1 << 17, 32
 
 _ALL_SIGNALS = signal.valid_signals()
 _TRIAL_PAGES = 32
@@ -55,18 +60,22 @@ class Twins:
         self._ring = ring
         self._cells = cells
         self._announce = announce
+        # What cells write to whatever they do: copied right after a fork, while nobody waits.
+        self._ordinary = []
+        self._made = 0
         # What it costs to write to a page shared with a twin, in seconds: measured with the first one.
         self.page_cost = None
 
     def make(self, after):
         """Forks a twin, made after the execution `after`, and returns its pid once the agent has heard of it.
 
-        In the twin it returns 0, when that has been woken and is the kernel. Raises `OSError` when there is no twin.
+        In the twin it returns 0, when that is woken and is the kernel. Raises `OSError` when there is none.
         """
         alone = _tasks() == 1
         if not alone:
             linux.pause_openmp()
             alone = _tasks() == 1
+        self._learn()
         trial = linux.written_pages(_TRIAL_PAGES) if self.page_cost is None else None
         # Now: when the twin wakes, they are where the kernel has moved them to.
         files = _offsets()
@@ -93,12 +102,22 @@ class Twins:
         if pid == 0:
             self._announce()
             self._report(threads)
-        elif trial is not None:
+            self._made = 0
+            return pid
+        if trial is not None:
             self.page_cost = linux.time_of_writing(trial) / _TRIAL_PAGES
+        linux.write_ahead(self._ordinary)
+        self._made += 1
         return pid
 
+    def _learn(self):
+        """Finds out, now and then, what cells write to whatever they do; to be called beside a twin."""
+        if self._made % LEARN_EVERY == 1:
+            with contextlib.suppress(OSError, ValueError):
+                self._ordinary = linux.written_since_fork(MOST_LOOKED_AT, ORDINARY_PAGES) or []
+
     def private_pages(self, twin):
-        """Returns how many pages only the twin holds: the kernel has written to its own copies, or has freed them."""
+        """Returns how many pages only the twin holds: the kernel has its own copies, or has freed them."""
         try:
             with open(f"/proc/{twin}/smaps_rollup") as file:
                 sizes = [line.split() for line in file if line.startswith("Private_")]
@@ -108,7 +127,7 @@ class Twins:
         return sum(int(size[1]) for size in sizes) // 4
 
     def _sleep(self, after, tell):
-        """Tells the agent of this twin, and waits. Returns the new descriptors by name; ends when it is not needed."""
+        """Tells the agent of this twin, and waits. Returns the new descriptors by name, or never."""
         try:
             # Out of the kernel's process group: what is sent to that is not for a twin.
             with contextlib.suppress(OSError):
@@ -172,7 +191,7 @@ def _tasks():
 
 
 def _offsets():
-    """Returns the regular files that are open, and how far they have been read or written: twin and kernel share that."""
+    """Returns the regular files that are open, and the places in them, which twin and kernel share."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
