@@ -56,6 +56,9 @@ pub(crate) struct Supervisor {
     kernel: Option<Kernel>,
     /// How many were started.
     kernels: u64,
+    /// The highest number of the requests that have arrived, and of the executions: what a server sends again is not done again.
+    last_request: u64,
+    last_execution: u64,
     starting: Option<Starting>,
     /// Who asked for the kernel that is to be started when the current one is gone.
     wanted: Option<Asker>,
@@ -134,6 +137,8 @@ impl Supervisor {
             orphan_since: Instant::now(),
             kernel: None,
             kernels: 0,
+            last_request: 0,
+            last_execution: 0,
             starting: None,
             wanted: None,
             reaped: Vec::new(),
@@ -368,6 +373,9 @@ impl Supervisor {
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
             executing: self.executing(),
+            starting: self.starting.is_some() || self.wanted.is_some(),
+            last_request: self.last_request,
+            last_execution: self.last_execution,
         };
         if !guest.wants_control() {
             let workspace = Arc::clone(&self.workspace);

@@ -54,6 +54,11 @@ pub enum Event {
         /// What went wrong and what to do about it.
         message: String,
     },
+    /// The server was stopped and started again, and has taken up the kernel that was there, with the cell that it runs.
+    KernelAdopted {
+        /// What became of the variables.
+        state: Verdict,
+    },
     /// The kernel is gone and its variables with it.
     KernelLost {
         /// What ended it.
@@ -249,6 +254,7 @@ impl Event {
             Self::SessionOpened { .. }
             | Self::KernelStarted { .. }
             | Self::KernelFailed { .. }
+            | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }

@@ -21,17 +21,29 @@ impl Supervisor {
                     control.ack(&mut self.outbox, frame.number);
                 }
             }
-            Ok(Kind::Request) => self.request(asker, frame.payload, false),
-            Ok(Kind::Execute) => self.request(asker, frame.payload, true),
+            Ok(Kind::Request | Kind::StartKernel) if frame.number <= self.last_request => {}
+            Ok(Kind::Execute) if frame.number <= self.last_execution => {}
+            Ok(Kind::Request) => {
+                self.last_request = frame.number;
+                self.request(asker, frame.payload, false);
+            }
+            Ok(Kind::Execute) => {
+                self.last_execution = frame.number;
+                self.request(asker, frame.payload, true);
+            }
             Ok(Kind::Interrupt) => {
                 if let Some(kernel) = &self.kernel {
                     kernel.interrupt();
                 }
             }
-            Ok(Kind::StartKernel) if self.ending.is_some() => {
-                self.answer_error(asker, "the sandbox is being ended");
+            Ok(Kind::StartKernel) => {
+                self.last_request = frame.number;
+                if self.ending.is_some() {
+                    self.answer_error(asker, "the sandbox is being ended");
+                } else {
+                    self.start_kernel(asker);
+                }
             }
-            Ok(Kind::StartKernel) => self.start_kernel(asker),
             Ok(Kind::KillKernel) => {
                 if let Some(asker) = self.wanted.take() {
                     self.answer_error(asker, "the kernel was ended before it had started");

@@ -52,6 +52,7 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::SessionOpened { reopened, .. } => if *reopened { "again" } else { "" }.to_owned(),
         Event::KernelStarted { reason, .. } => json(reason),
         Event::KernelFailed { message } => message.clone(),
+        Event::KernelAdopted { state } => state_text(state, cells),
         Event::KernelLost { cause, state } => format!("{} {}", json(cause), json(state)),
         Event::CellQueued { code, position, .. } => format!("at {position}: {code:?}"),
         Event::CellStarted {
