@@ -57,6 +57,9 @@ pub(crate) struct Supervisor {
     kernel: Option<Kernel>,
     /// How many were started.
     kernels: u64,
+    /// The highest number of the requests that have arrived, and of the executions: what a server sends again is not done again.
+    last_request: u64,
+    last_execution: u64,
     starting: Option<Starting>,
     /// What a kernel can be replaced by, with all it had.
     checkpoints: Checkpoints,
@@ -153,6 +156,8 @@ impl Supervisor {
             orphan_since: Instant::now(),
             kernel: None,
             kernels: 0,
+            last_request: 0,
+            last_execution: 0,
             starting: None,
             checkpoints: Checkpoints::default(),
             wanted: None,
@@ -407,6 +412,9 @@ impl Supervisor {
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
             executing: self.executing(),
+            starting: self.starting.is_some() || self.wanted.is_some(),
+            last_request: self.last_request,
+            last_execution: self.last_execution,
         };
         if !guest.wants_control() {
             let workspace = Arc::clone(&self.workspace);

@@ -169,7 +169,7 @@ impl Watch {
         let Some(scan) = &mut self.scan else {
             return false;
         };
-        if !scan.step() {
+        if !scan.step(&self.workspace) {
             return false;
         }
         self.scan_after = Instant::now() + scan.took() * PAUSE;

@@ -54,6 +54,11 @@ pub enum Event {
         /// What went wrong and what to do about it.
         message: String,
     },
+    /// The server was stopped and started again, and has taken up the kernel that was there, with the cell that it runs.
+    KernelAdopted {
+        /// What became of the variables.
+        state: Verdict,
+    },
     /// The kernel is gone. What it had may live on in a checkpoint.
     KernelLost {
         /// What ended it.
@@ -252,6 +257,7 @@ impl Event {
             Self::SessionOpened { .. }
             | Self::KernelStarted { .. }
             | Self::KernelFailed { .. }
+            | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }

@@ -45,9 +45,10 @@ pub enum Kind {
     Hello = 128,
     /// Everything up to this number is stored and can be forgotten.
     Ack = 129,
-    /// A request for the kernel: JSON, passed on as it is. The number is its id.
+    /// A request for the kernel: JSON, passed on as it is. The number is its id, and grows over the whole life of the sandbox, together with
+    /// those of [`Kind::StartKernel`].
     Request = 130,
-    /// As [`Kind::Request`], and an execution: the agent measures what it uses.
+    /// As [`Kind::Request`], and an execution: the agent measures what it uses. Its numbers grow by themselves.
     Execute = 131,
     /// SIGINT to the kernel's process.
     Interrupt = 132,
@@ -149,6 +150,15 @@ pub struct AgentHello {
     pub alive: bool,
     /// The id of the execution that runs, if any.
     pub executing: Option<u64>,
+    /// Whether another kernel is being started.
+    #[serde(default)]
+    pub starting: bool,
+    /// The highest number of the requests that have arrived, executions apart. One that comes again is passed over.
+    #[serde(default)]
+    pub last_request: u64,
+    /// The highest number of the executions that have arrived. One that comes again is passed over: a cell runs once.
+    #[serde(default)]
+    pub last_execution: u64,
 }
 
 /// What an execution used, as far as the agent can tell.

@@ -1,5 +1,6 @@
 //! House tests: what a session promises, whatever its kernels run in.
 
+mod adoption;
 mod api;
 mod deadlines;
 mod lifecycle;

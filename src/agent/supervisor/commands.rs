@@ -21,18 +21,24 @@ impl Supervisor {
                     control.ack(&mut self.outbox, frame.number);
                 }
             }
-            Ok(Kind::Request) => self.request(asker, frame.payload, false),
-            Ok(Kind::Execute) => self.request(asker, frame.payload, true),
+            Ok(Kind::Request | Kind::StartKernel | Kind::Restore)
+                if frame.number <= self.last_request => {}
+            Ok(Kind::Execute) if frame.number <= self.last_execution => {}
+            Ok(Kind::Request) => {
+                self.last_request = frame.number;
+                self.request(asker, frame.payload, false);
+            }
+            Ok(Kind::Execute) => {
+                self.last_execution = frame.number;
+                self.request(asker, frame.payload, true);
+            }
             Ok(Kind::Interrupt) => {
                 if let Some(kernel) = &self.kernel {
                     kernel.interrupt();
                 }
             }
-            Ok(Kind::StartKernel | Kind::Restore) if self.ending.is_some() => {
-                self.answer_error(asker, "the sandbox is being ended");
-            }
-            Ok(Kind::StartKernel) => self.start_kernel(asker, Origin::New),
-            Ok(Kind::Restore) => self.start_kernel(asker, Origin::Checkpoint),
+            Ok(Kind::StartKernel) => self.replace(asker, Origin::New),
+            Ok(Kind::Restore) => self.replace(asker, Origin::Checkpoint),
             Ok(Kind::KillKernel) => {
                 if let Some(Wanted { asker, .. }) = self.wanted.take() {
                     self.answer_error(asker, "the kernel was ended before it had started");
@@ -51,6 +57,16 @@ impl Supervisor {
                 let error = format!("frame kind {} is not a request", frame.kind);
                 self.answer_error(asker, &error);
             }
+        }
+    }
+
+    /// Puts another kernel in the place of the one that is there.
+    fn replace(&mut self, asker: Asker, origin: Origin) {
+        self.last_request = asker.number;
+        if self.ending.is_some() {
+            self.answer_error(asker, "the sandbox is being ended");
+        } else {
+            self.start_kernel(asker, origin);
         }
     }
 

@@ -35,6 +35,9 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             ))
         }
         Event::KernelFailed { message } => Some(format!("no kernel could be started: {message}")),
+        Event::KernelAdopted { .. } => {
+            Some("the server was started again; nothing was lost".to_owned())
+        }
         Event::KernelLost { cause, state } => Some(format!(
             "the kernel is gone: {}; {}",
             cause_in_words(cause),

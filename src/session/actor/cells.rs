@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Actor;
+use super::acts::Act;
 use super::running::{InputWait, Running};
 use crate::model::event::{
     Cause, CellStatus, Event, InputOutcome, InterruptReason, Protection, Rung, Verdict,
@@ -28,6 +29,7 @@ impl Actor {
         };
         let (running, event) = self.begin(waiting);
         self.running = Some(running);
+        self.output.bytes = 0;
         self.pending.push(event);
     }
 
@@ -41,6 +43,7 @@ impl Actor {
         let Waiting {
             cell,
             request,
+            queued,
             limit,
         } = waiting;
         let timeouts = &self.settings.timeouts;
@@ -58,6 +61,7 @@ impl Actor {
         let running = Running {
             cell,
             request,
+            queued,
             execution_count,
             started: now,
             started_at_ms: unix_ms(),
@@ -65,6 +69,7 @@ impl Actor {
             request_id: None,
             stopping: None,
             input: None,
+            answered: None,
             usage: None,
         };
         (running, event)
@@ -82,7 +87,6 @@ impl Actor {
         let Some(kernel) = self.kernel.connected() else {
             return;
         };
-        self.output.bytes = 0;
         let request = &running.request;
         let execute = Execute {
             cell: running.cell.to_string(),
@@ -92,7 +96,7 @@ impl Actor {
             allow_stdin: request.allow_stdin,
             user_expressions: request.user_expressions.clone(),
         };
-        match kernel.request(Request::Execute(Box::new(execute))) {
+        match kernel.execute(running.queued, execute) {
             Ok(id) => {
                 running.request_id = Some(id);
                 self.kernel.mark_used();
@@ -288,7 +292,7 @@ impl Actor {
             reason,
             rung: Rung::Sigint,
         });
-        self.signal(Rung::Sigint);
+        self.acts.push(Act::Signal(Rung::Sigint));
     }
 
     /// Does what time asks for: input that nobody gave, the warning, the deadline, the next rung.
@@ -306,12 +310,8 @@ impl Actor {
             }
         } else if let Some(input) = &running.input {
             if input.until <= now {
-                let request = Request::InputReply {
-                    request: input.request.clone(),
-                    value: None,
-                    eof: true,
-                };
-                self.tell_kernel(request);
+                let request = input.request.clone();
+                self.answer_kernel(request, None);
                 self.close_input(InputOutcome::TimedOut);
             }
         } else if running.deadline.at() <= now {
@@ -337,31 +337,23 @@ impl Actor {
         match (running.climb(), reason) {
             (Some(rung), Some(reason)) => {
                 self.pending.push(Event::Interrupted { cell, reason, rung });
-                self.signal(rung);
+                self.acts.push(Act::Signal(rung));
             }
             // Even the kill was not followed by an end: the sandbox itself is given up.
             _ => self.sandbox_lost("the kernel could not be killed"),
         }
     }
 
-    fn signal(&self, rung: Rung) {
-        let Some(kernel) = self.kernel.connected() else {
-            return;
-        };
-        let sent = match rung {
-            Rung::Sigint | Rung::SecondSigint => kernel.interrupt(),
-            Rung::Kill => kernel.kill(),
-        };
-        if let Err(error) = sent {
-            tracing::debug!(error = %error, "a signal could not be sent");
-        }
-    }
-
-    pub(super) fn tell_kernel(&self, request: Request) {
-        if let Some(kernel) = self.kernel.connected()
-            && let Err(error) = kernel.request(request)
-        {
-            tracing::debug!(error = %error, "a request could not be sent");
+    /// Gives the kernel the line that it asked for; no value is the end of the file.
+    pub(super) fn answer_kernel(&mut self, request: String, value: Option<String>) {
+        let eof = value.is_none();
+        let number = self.tell_kernel(Request::InputReply {
+            request,
+            value,
+            eof,
+        });
+        if let Some(running) = self.running.as_mut() {
+            running.answered = running.input.clone().map(|input| (input, number));
         }
     }
 }

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::Actor;
+use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
 use crate::model::event::{Cause, Event, StartReason};
 use crate::model::output::StreamName;
@@ -13,7 +14,6 @@ use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
 use crate::session::command::Denied;
 use crate::session::view::Status;
-use crate::store::SessionUpdate;
 
 /// How long a restart may take before the sandbox is given up.
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
@@ -164,7 +164,7 @@ impl Actor {
     }
 
     /// A launch has come to its end.
-    pub(super) async fn launched(&mut self, result: Result<Claimed, KernelError>) {
+    pub(super) fn launched(&mut self, result: Result<Claimed, KernelError>) {
         let KernelState::Launching { reason, since, .. } = &self.kernel else {
             return;
         };
@@ -179,13 +179,6 @@ impl Actor {
                     warm,
                     ..
                 } = claimed;
-                let update = SessionUpdate {
-                    sandbox: Some(Some(kernel.sandbox())),
-                    ..SessionUpdate::default()
-                };
-                if let Err(error) = self.store.update_session(self.key, update).await {
-                    tracing::error!(session.id = %self.id, error = %error, "the session's sandbox could not be recorded");
-                }
                 (self.frame, self.acknowledged) = (frame, frame);
                 self.execution_count = 0;
                 for waiting in self.waiting_for_files.drain(..) {
@@ -267,6 +260,7 @@ impl Actor {
             }
             Occurrence::Answer(number, body) => self.start_answered(number, &body),
             Occurrence::Nonsense(what) => self.notice(&format!("\nevercell: {what}\n")),
+            Occurrence::Greeted(hello) => self.greeted(&hello),
             Occurrence::Lost(why) => self.sandbox_lost(&why),
         }
     }
@@ -309,31 +303,20 @@ impl Actor {
         else {
             return self.launch(reason);
         };
-        let asked = match rolls_back {
-            Some(_) => kernel.restore(),
-            None => kernel.start(),
+        let request = kernel.number();
+        self.acts.push(match rolls_back {
+            Some(_) => Act::Restore(request),
+            None => Act::Start(request),
+        });
+        self.kernel = KernelState::Restarting {
+            kernel,
+            events,
+            reason,
+            since: Instant::now(),
+            request,
+            replaces,
+            rolls_back,
         };
-        match asked {
-            Ok(request) => {
-                self.kernel = KernelState::Restarting {
-                    kernel,
-                    events,
-                    reason,
-                    since: Instant::now(),
-                    request,
-                    replaces,
-                    rolls_back,
-                };
-            }
-            Err(_) => {
-                self.give_up(kernel);
-                let reason = match rolls_back {
-                    Some(cause) => self.rollback_lost(cause, "the sandbox went away"),
-                    None => reason,
-                };
-                self.launch(reason);
-            }
-        }
     }
 
     /// The agent says how the start of a kernel went; its `ready` comes by itself.
@@ -380,12 +363,6 @@ impl Actor {
             self.kernel = state;
             return;
         };
-        // A checkpoint too may have been made before them.
-        if !self.settings.env.is_empty() {
-            let _ = kernel.request(Request::Configure {
-                env: self.settings.env.clone(),
-            });
-        }
         self.execution_count = match rolls_back {
             Some(_) => execution_count,
             None => 0,
@@ -396,6 +373,11 @@ impl Actor {
             since: Instant::now(),
             used: false,
         };
+        if !self.settings.env.is_empty() {
+            self.tell_kernel(Request::Configure {
+                env: self.settings.env.clone(),
+            });
+        }
         self.pending.push(Event::KernelStarted {
             reason,
             python,

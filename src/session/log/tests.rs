@@ -8,6 +8,7 @@ use crate::model::event::{CellStatus, EndReason, Envelope, Event, Verdict};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
 use crate::model::settings::Settings;
+use crate::session::CellRequest;
 use crate::store::{Config, NewSession, SessionState, TrimPolicy};
 
 struct Fixture {
@@ -115,7 +116,13 @@ async fn what_events_mean_for_cells_and_session_is_written_with_them() {
         checkpoint: None,
     };
     let written = Batch {
-        keys: vec![(second, "k".into())],
+        requests: vec![(
+            second,
+            CellRequest {
+                key: Some("k".into()),
+                ..CellRequest::new("2")
+            },
+        )],
         kernel_frame: Some(9),
         is_activity: true,
         ..batch([queued(first), text("a"), queued(second), finished])

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -32,12 +32,50 @@ pub struct FakeBackend {
     pub failures: AtomicUsize,
     /// How many were asked for.
     pub created: AtomicUsize,
+    /// What agents are like.
+    mood: Arc<Mood>,
+}
+
+/// What all agents are like.
+#[derive(Debug)]
+struct Mood {
+    /// What the server asks for does not arrive.
+    deaf: AtomicBool,
+    /// What they have to say stays with them.
+    mute: AtomicBool,
+    /// The generation of the protocol that they speak.
+    generation: AtomicU32,
+}
+
+impl Default for Mood {
+    fn default() -> Self {
+        Self {
+            deaf: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            generation: AtomicU32::new(GENERATION),
+        }
+    }
 }
 
 impl FakeBackend {
     /// How many sandboxes there are.
     pub fn alive(&self) -> usize {
         self.sandboxes.len()
+    }
+
+    /// Lets nothing arrive any more that the server asks for, as if it died with the server; or lets it.
+    pub fn deafen(&self, deaf: bool) {
+        self.mood.deaf.store(deaf, Ordering::Relaxed);
+    }
+
+    /// Lets nothing be heard any more that kernels say; or lets it, from the next connection on.
+    pub fn mute(&self, mute: bool) {
+        self.mood.mute.store(mute, Ordering::Relaxed);
+    }
+
+    /// Has all agents speak another generation of the protocol.
+    pub fn speak(&self, generation: u32) {
+        self.mood.generation.store(generation, Ordering::Relaxed);
     }
 
     /// Makes the agents of all sandboxes vanish.
@@ -66,7 +104,7 @@ impl Backend for FakeBackend {
                 });
             }
             let (connections, accept) = mpsc::channel(4);
-            tokio::spawn(Agent::new(spec.id).run(accept));
+            tokio::spawn(Agent::new(spec.id, self.mood.clone()).run(accept));
             self.sandboxes.insert(spec.id, connections);
             let sandbox = FakeSandbox {
                 id: spec.id,
@@ -78,7 +116,14 @@ impl Backend for FakeBackend {
     }
 
     fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
-        async move { Err(SandboxError::NotFound(id)) }.boxed()
+        async move {
+            if !self.sandboxes.contains_key(&id) {
+                return Err(SandboxError::NotFound(id));
+            }
+            let sandboxes = self.sandboxes.clone();
+            Ok(Arc::new(FakeSandbox { id, sandboxes }) as Arc<dyn Sandbox>)
+        }
+        .boxed()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>> {
@@ -139,6 +184,9 @@ impl Sandbox for FakeSandbox {
 /// An agent with its kernel.
 struct Agent {
     id: SandboxId,
+    mood: Arc<Mood>,
+    last_request: u64,
+    last_execution: u64,
     kept: Vec<Frame>,
     kernels: u64,
     alive: bool,
@@ -180,9 +228,12 @@ enum Blocked {
 }
 
 impl Agent {
-    fn new(id: SandboxId) -> Self {
+    fn new(id: SandboxId, mood: Arc<Mood>) -> Self {
         Self {
             id,
+            mood,
+            last_request: 0,
+            last_execution: 0,
             kept: Vec::new(),
             kernels: 0,
             alive: false,
@@ -198,7 +249,9 @@ impl Agent {
         let mut control: Option<Framed<DuplexStream, FrameCodec>> = None;
         let mut sent = 0;
         loop {
-            if let Some(frames) = control.as_mut() {
+            if let Some(frames) = control.as_mut()
+                && !self.mood.mute.load(Ordering::Relaxed)
+            {
                 while sent < self.kept.len() {
                     let _ = frames.send(self.kept[sent].clone()).await;
                     sent += 1;
@@ -211,14 +264,16 @@ impl Agent {
                     let Some(Ok(first)) = frames.next().await else { continue };
                     let hello: Hello = serde_json::from_slice(&first.payload).expect("the server greets");
                     let own = AgentHello {
-                        generation: GENERATION, sandbox: self.id, last: self.kept.len() as u64, kernels: self.kernels,
-                        alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
+                        generation: self.mood.generation.load(Ordering::Relaxed), sandbox: self.id, last: self.kept.len() as u64,
+                        kernels: self.kernels, alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
+                        starting: false, last_request: self.last_request, last_execution: self.last_execution,
                     };
                     let _ = frames.send(frame(Kind::AgentHello, 0, &own)).await;
                     sent = usize::try_from(hello.resume_after).expect("a count of frames");
                     control = Some(frames);
                 }
                 received = next(&mut control) => match received {
+                    Some(Ok(_)) if self.mood.deaf.load(Ordering::Relaxed) => {}
                     Some(Ok(received)) => if let Some(answer) = self.handle(received) {
                         let _ = control.as_mut().expect("it has just spoken").send(answer).await;
                     },
@@ -229,7 +284,17 @@ impl Agent {
     }
 
     fn handle(&mut self, received: Frame) -> Option<Frame> {
-        match Kind::try_from(received.kind).expect("the server speaks the protocol") {
+        let kind = Kind::try_from(received.kind).expect("the server speaks the protocol");
+        match kind {
+            Kind::Request | Kind::StartKernel if received.number <= self.last_request => {
+                return None;
+            }
+            Kind::Execute if received.number <= self.last_execution => return None,
+            Kind::Request | Kind::StartKernel => self.last_request = received.number,
+            Kind::Execute => self.last_execution = received.number,
+            _ => {}
+        }
+        match kind {
             Kind::StartKernel => {
                 if self.alive {
                     self.exit(None, Some(9), false);

@@ -56,6 +56,7 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
             cause,
             state: state @ Verdict::RolledBack { .. },
         } => format!("{} {}", json(cause), state_text(state, cells)),
+        Event::KernelAdopted { state } => state_text(state, cells),
         Event::KernelLost { cause, state } => format!("{} {}", json(cause), json(state)),
         Event::CellQueued { code, position, .. } => format!("at {position}: {code:?}"),
         Event::CellStarted {
