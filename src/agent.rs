@@ -16,6 +16,7 @@
 mod supervisor;
 
 mod capture;
+mod checkpoints;
 mod descriptor;
 mod files;
 mod greeting;
@@ -87,6 +88,8 @@ pub struct Gauges {
     pub memory_peak: Option<OwnedFd>,
     /// Where kills for lack of memory are counted (`memory.events`, `memory.oom_control`): the number in the line `oom_kill N`.
     pub oom: Option<OwnedFd>,
+    /// What it is made of (`memory.stat`), to tell what could be given back.
+    pub memory_stat: Option<OwnedFd>,
     /// Processor time of the kernel's cgroup.
     pub cpu: Option<CpuGauge>,
 }

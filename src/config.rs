@@ -16,6 +16,9 @@ use crate::model::settings::Settings;
 use flags::{BackendName, CeilingFlags, DataFlags, Durability, Flags, KernelFlags};
 use units::{show_duration, show_size};
 
+/// Less would end kernels before a server that was killed can be there again.
+const ORPHAN_LIMIT_MIN: Duration = Duration::from_secs(5);
+
 /// What `serve` works with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +56,10 @@ pub struct Config {
     pub max_connections: usize,
     /// How long a stop waits for running cells.
     pub grace: Duration,
+    /// Whether SIGTERM leaves sessions to the next server.
+    pub keep_sessions: bool,
+    /// How long kernels live on without a server.
+    pub orphan_limit: Duration,
 }
 
 /// Where kernels come from.
@@ -295,6 +302,13 @@ impl Config {
         at_least("--max-sessions", flags.max_sessions, 1)?;
         at_least("--max-queued", flags.max_queued, 1)?;
         at_least("--max-connections", flags.max_connections, 1)?;
+        if flags.orphan_limit < ORPHAN_LIMIT_MIN {
+            return bounds(
+                "--orphan-limit",
+                show_duration(flags.orphan_limit),
+                "a server needs some seconds to start again; give at least 5s",
+            );
+        }
         if flags.pool_max > 1024 {
             return bounds("--pool-max", flags.pool_max, "at most 1024 are kept warm");
         }
@@ -321,6 +335,8 @@ impl Config {
             retain_logs: flags.retain_logs,
             max_connections: flags.max_connections,
             grace: flags.grace,
+            keep_sessions: flags.keep_sessions,
+            orphan_limit: flags.orphan_limit,
         })
     }
 }

@@ -9,7 +9,7 @@ mod parts;
 mod pool;
 
 pub use connection::{Kernel, KernelEvent, KernelEvents, Occurrence};
-pub use launch::{Claimed, Config, Launcher, Order};
+pub use launch::{Adopted, Claimed, Config, Launcher, Order};
 
 use crate::protocol::codec::CodecError;
 use crate::sandbox::SandboxError;
@@ -32,6 +32,9 @@ pub enum KernelError {
     /// The agent speaks a generation that we do not.
     #[error("the agent speaks generation {0} of the protocol, which this server does not")]
     Generation(u32),
+    /// The agent of a sandbox that was to be taken over could not be spoken to.
+    #[error("its agent does not answer: {0}")]
+    Agent(String),
     /// The kernel did not start.
     #[error("the kernel did not start: {0}")]
     Start(String),

@@ -18,6 +18,9 @@ pub mod kernel;
 /// The generation of the protocol that this program speaks.
 pub const GENERATION: u32 = 1;
 
+/// The oldest generation of an agent that this server speaks. Whatever an older one holds is ended, and the log says why.
+pub const OLDEST_GENERATION: u32 = 1;
+
 /// The largest payload of a frame, in bytes. Larger messages travel in parts.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 

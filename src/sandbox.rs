@@ -83,6 +83,14 @@ pub enum SandboxError {
     /// There is no such sandbox.
     #[error("there is no sandbox `{0}`")]
     NotFound(SandboxId),
+    /// A sandbox of an earlier server does not run any more.
+    #[error("{why}")]
+    Gone {
+        /// Which sandbox.
+        id: SandboxId,
+        /// What has ended it, as far as is known.
+        why: String,
+    },
     /// A step of making or changing it failed.
     #[error("cannot {step} of sandbox `{id}`")]
     Step {

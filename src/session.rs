@@ -17,6 +17,7 @@ pub mod command;
 mod deadline;
 mod handle;
 pub mod log;
+mod memory;
 mod output;
 mod queue;
 mod registry;

@@ -29,10 +29,10 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use cells::{CellChange, CellRow};
+pub use cells::{CellChange, CellRow, UnfinishedCell};
 pub use error::StoreError;
 pub use events::{Append, StoredEvent};
-pub use sessions::{NewSession, SessionRow, SessionState, SessionUpdate};
+pub use sessions::{NewSession, OpenSession, SessionRow, SessionState, SessionUpdate};
 pub use trim::{TrimPolicy, TrimReport, Trimmed};
 
 use crate::model::event::Seq;
@@ -259,16 +259,14 @@ impl Store {
             .await
     }
 
-    /// Cells of a session that are not over, in the order in which they were accepted.
+    /// All sessions that are open, with what it takes to go on with them.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn unfinished_cells(&self, key: SessionKey) -> Result<Vec<CellRow>, StoreError> {
+    pub async fn open_sessions(&self) -> Result<Vec<OpenSession>, StoreError> {
         self.inner
             .readers
-            .read("list unfinished cells", move |db| {
-                cells::unfinished(db, key)
-            })
+            .read("list open sessions", sessions::open)
             .await
     }
 

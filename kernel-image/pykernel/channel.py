@@ -36,6 +36,13 @@ class Channel:
         self.ring = ring
         os.set_blocking(control, False)
 
+    def forget(self):
+        """Forgets what was read and not served: it was for the kernel that this one takes the place of."""
+        self._bytes.clear()
+        self._waiting.clear()
+        self.cell = None
+        os.set_blocking(self.control, False)
+
     def leave_ring(self):
         """In a child made by `os.fork`: only text gets out of it, through its descriptors."""
         self.ring = None

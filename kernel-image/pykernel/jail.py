@@ -15,7 +15,7 @@ from . import linux
 
 EXIT_CODE = 70
 # What the kernel keeps: everything else that is open is closed.
-KEPT = ("control", "ring", "doorbell", "space", "stdout", "stderr")
+KEPT = ("control", "ring", "doorbell", "space", "stdout", "stderr", "twins")
 
 
 class JailError(Exception):

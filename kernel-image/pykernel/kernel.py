@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import sys
+import time
 from typing import ClassVar
 
 from . import lookups, messages, preload, requests
@@ -26,6 +27,8 @@ class Kernel:
         self.flush_c = channel.flush_c = flush_c
         self.variables = Variables(shell)
         self.cells = Cells(shell, interrupts)
+        # Set when the kernel is a session's: the zygote's warm-up cells need none.
+        self.checkpoints = None
 
     def forget(self):
         """Forgets the variables seen so far: the next cell's are all new."""
@@ -43,10 +46,13 @@ class Kernel:
                 os._exit(0)
             if self.cells.loop.is_closed():
                 self._new_loop()
-            if request is None:
+            if request is not None:
+                if self.checkpoints.request_came():
+                    self._handle(request)
+            elif not self.checkpoints.is_due:
                 self._idle()
-            else:
-                self._handle(request)
+            elif not self._idle(self.checkpoints.patience()):
+                self.checkpoints.silence_came()
 
     def _new_loop(self):
         """Makes the session's loop, at the start and when user code has closed it."""
@@ -54,9 +60,20 @@ class Kernel:
         self.cells.loop.set_exception_handler(self._on_task_error)
         asyncio.set_event_loop(self.cells.loop)
 
-    def _idle(self):
-        """Runs what the user's cells have left running, until a request arrives."""
+    def _idle(self, seconds=None):
+        """Runs what the user's cells have left running, until a request arrives, or for so long.
+
+        Returns whether one may have arrived.
+        """
         loop = self.cells.loop
+        silent = False
+
+        def on_silence():
+            nonlocal silent
+            silent = True
+            loop.stop()
+
+        timer = None if seconds is None else loop.call_later(seconds, on_silence)
         loop.add_reader(self.channel.control, loop.stop)
         try:
             loop.run_forever()
@@ -66,6 +83,9 @@ class Kernel:
         finally:
             if not loop.is_closed():
                 loop.remove_reader(self.channel.control)
+            if timer is not None:
+                timer.cancel()
+        return not silent
 
     def _on_task_error(self, _loop, context):
         error = context.get("exception")
@@ -80,6 +100,7 @@ class Kernel:
 
     def _handle(self, request):
         """Answers one request, whatever happens."""
+        started = time.perf_counter()
         identity, operation = request.get("id"), request.get("op")
         if operation == "input_reply":
             # Nobody waits for it any more.
@@ -103,6 +124,8 @@ class Kernel:
                 "internal", f"`{operation}` went wrong: {type(error).__name__}: {error}"
             )
         self.channel.reply(identity, answer)
+        if operation in self._CHANGING:
+            self.checkpoints.ran(identity if operation == "execute" else None, time.perf_counter() - started)
         if operation == "shutdown" and "error" not in answer:
             self._leave()
 
@@ -149,6 +172,7 @@ class Kernel:
             "user_expressions": answers,
             "payload": [],
             "variables": self._receipt(),
+            "unprotected": self.checkpoints and self.checkpoints.reason,
         }
         self.channel.end_cell()
         return answer
@@ -236,6 +260,8 @@ class Kernel:
         """Agrees to end; the process goes once the reply is out."""
         return {}
 
+    # What the twin has to be made anew for.
+    _CHANGING: ClassVar = ("execute", "configure", "comm_open", "comm_msg", "comm_close")
     _HANDLERS: ClassVar = {
         "configure": configure,
         "execute": execute,

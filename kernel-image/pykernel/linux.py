@@ -1,8 +1,12 @@
 """The Linux calls that Python has no function for, each raising `OSError` with the name of what was tried."""
 
+import _ctypes
 import ctypes
+import mmap
 import os
+import re
 import struct
+import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -11,6 +15,11 @@ _syscall.restype = ctypes.c_long
 _clone = ctypes.PyDLL(None, use_errno=True).syscall
 _clone.restype = ctypes.c_long
 _SIGCHLD = 17
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
 
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 24, 28, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -31,7 +40,14 @@ NAMESPACES = {
 
 # The first numbers that differ between architectures; the rest are the same on all.
 _CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE_PARENT, _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
+_PR_GET_TID_ADDRESS = 40
+_PROT_READ_WRITE, _MAP_SHARED_FIXED = 3, 0x11
+_OMP_PAUSE_HARD = 2
 _MADV_COLLAPSE, _HUGE = 25, 2 << 20
+_MADV_POPULATE_WRITE, _LARGE = 23, 64 << 20
+# Bits of an entry in /proc/self/pagemap: the page is there, and no other process has it.
+_PRESENT_AND_OWN = 1 << 63 | 1 << 56
 _CLOSE_RANGE, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 436, 444, 445, 446
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
@@ -74,6 +90,110 @@ def fork():
     if number is None:
         return os.fork()
     return _check(_clone(number, ctypes.c_ulong(_SIGCHLD), 0, 0, 0, 0), "fork")
+
+
+def fork_sibling():
+    """Forks a child of this process's parent, of which Python and its libraries learn nothing.
+
+    Only where there is one thread: nobody else holds a lock then, and no thread is missing in the child.
+    Raises `OSError`, also where the way is not known: then `os.fork` is left.
+    """
+    machine = os.uname().machine
+    number = _CLONE.get(machine)
+    if number is None:
+        raise OSError(38, f"fork: the call is not known for `{machine}`")
+    # Where libc keeps the number of its thread; a fork by libc itself writes it there too (clone(2)).
+    place = ctypes.c_void_p()
+    zero = ctypes.c_ulong(0)
+    _check(
+        _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), zero, zero, zero), "ask for the thread's place"
+    )
+    flags = ctypes.c_ulong(_CLONE_PARENT | _CLONE_CHILD_CLEARTID | _CLONE_CHILD_SETTID | _SIGCHLD)
+    last = (place, zero) if machine == "x86_64" else (zero, place)
+    return _check(_clone(number, flags, zero, zero, *last), "fork")
+
+
+def written_pages(count):
+    """Returns private memory of that many pages, each of which was written to."""
+    pages = mmap.mmap(-1, count * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    time_of_writing(pages)
+    return pages
+
+
+def time_of_writing(pages):
+    """Writes to each page and returns how long that took, in seconds."""
+    started = time.perf_counter()
+    for start in range(0, len(pages), mmap.PAGESIZE):
+        pages[start] = 1
+    return time.perf_counter() - started
+
+
+def written_since_fork(most_looked_at, most):
+    """Returns the areas, as pairs of address and length, that this process has written to since it forked.
+
+    None if there is more to look at, or more was written, than so many pages.
+    See https://docs.kernel.org/admin-guide/mm/pagemap.html.
+    """
+    areas = []
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            fields = line.split()
+            if fields[1] == "rw-p":
+                start, end = (int(text, 16) for text in fields[0].split("-"))
+                # A large one is an array, or mostly empty.
+                if end - start <= _LARGE:
+                    areas.append((start, end))
+    if sum(end - start for start, end in areas) > most_looked_at * mmap.PAGESIZE:
+        return None
+    found, pages = [], 0
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for start, end in areas:
+            pagemap.seek(start // mmap.PAGESIZE * 8)
+            entries = memoryview(pagemap.read((end - start) // mmap.PAGESIZE * 8)).cast("Q")
+            own = [
+                index for index, entry in enumerate(entries) if entry & _PRESENT_AND_OWN == _PRESENT_AND_OWN
+            ]
+            pages += len(own)
+            if pages > most:
+                return None
+            for index in own:
+                address = start + index * mmap.PAGESIZE
+                if found and sum(found[-1]) == address:
+                    found[-1][1] += mmap.PAGESIZE
+                else:
+                    found.append([address, mmap.PAGESIZE])
+    return found
+
+
+def write_ahead(areas):
+    """Has pages copied now that a fork shares, instead of at the next write (madvise(2), Linux 5.14)."""
+    for address, length in areas:
+        _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+
+
+def pause_openmp():
+    """Ends the threads that OpenMP keeps, in each of its runtimes: a child would wait for them for ever.
+
+    They are made again by the next region that runs in parallel.
+    """
+    with open("/proc/self/maps") as maps:
+        paths = {line.split(maxsplit=5)[5].strip() for line in maps if "omp" in line and "/" in line}
+    for path in paths:
+        if re.match(r"lib(g|i)?omp\d*[-.]", os.path.basename(path)):
+            # Only those that are loaded already. Not by ctypes' own classes: they make output strict, see
+            # `streams.py`.
+            try:
+                library = _ctypes.dlopen(path, os.RTLD_NOLOAD | os.RTLD_NOW)
+                pause = _ctypes.dlsym(library, "omp_pause_resource_all")
+            except OSError:
+                continue
+            ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(pause)(_OMP_PAUSE_HARD)
+
+
+def map_shared(address, length, descriptor):
+    """Maps a descriptor over memory that this process has mapped already."""
+    result = _mmap(address, length, _PROT_READ_WRITE, _MAP_SHARED_FIXED, descriptor, 0)
+    _check(-1 if result == ctypes.c_void_p(-1).value else 0, "map the ring")
 
 
 def collapse_memory():

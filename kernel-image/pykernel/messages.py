@@ -29,6 +29,9 @@ class Ready(Message):
     python: str
     packages: dict[str, str]
     preload: list[str]
+    # Whether this is a twin that was woken, and how many cells its variables have seen.
+    restored: bool = False
+    execution_count: int = 0
     generation: int = GENERATION
 
 

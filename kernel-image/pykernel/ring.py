@@ -5,6 +5,7 @@ costs no system call. The hot path is `TextStream.write` in `streams.py`, which 
 does in general.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -13,6 +14,8 @@ import struct
 import termios
 import threading
 import time
+
+from . import linux
 
 MAGIC = 0x31474E4952435645
 HEADER_BYTES = 4096
@@ -57,11 +60,12 @@ class Ring:
     def __init__(self, ring, doorbell, space, pipes, interrupts):
         """Opens the ring in descriptor `ring`; `pipes` are those behind descriptors 1 and 2, for `sync`."""
         size = os.fstat(ring).st_size
-        self._map = mmap.mmap(ring, size)
-        # The mapping has a descriptor of its own.
-        os.close(ring)
+        # A place for the ring and not the ring itself, so that another can be put there; and since Python's
+        # own mapping of a file would keep a descriptor of it.
+        self._map = mmap.mmap(-1, size)
         view = memoryview(self._map)
         self.words = view[:HEADER_BYTES].cast("Q")
+        self._put_in_place(ring)
         self.capacity = self.words[CAPACITY]
         if (
             self.words[0] != MAGIC
@@ -87,6 +91,25 @@ class Ring:
         # While a payload in parts is written: what else the same thread wants to write meanwhile.
         self._deferred = None
         self._count = bytearray(4)
+
+    def _put_in_place(self, ring):
+        """Maps the ring in a descriptor, and closes that."""
+        linux.map_shared(ctypes.addressof(ctypes.c_char.from_buffer(self._map)), len(self._map), ring)
+        os.close(ring)
+
+    def renew(self, ring):
+        """Goes on in another ring of the same size, at the same address: holders of a `write` go on."""
+        if os.fstat(ring).st_size != len(self._map):
+            raise RingError("the new ring has another size than the one it takes the place of")
+        self._put_in_place(ring)
+        if self.words[0] != MAGIC or self.words[CAPACITY] != self.capacity:
+            raise RingError("the new descriptor `ring` holds no ring of this generation")
+        self.room = 0
+        self._deferred = None
+
+    def hold(self):
+        """Returns the lock that keeps other threads from writing."""
+        return self._lock
 
     def be_strict(self, lasting=False):
         """From now on every record keeps its place among what others write to the pipes.

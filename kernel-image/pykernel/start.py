@@ -5,8 +5,9 @@ import os
 import sys
 import tempfile
 
-from . import jail, messages, preload, shell, streams, system
+from . import jail, messages, preload, shell, streams, system, twin
 from .channel import Channel
+from .checkpoint import Checkpoints
 from .comms import Comms
 from .interrupts import Interrupts
 from .kernel import Kernel
@@ -61,12 +62,28 @@ def run(prepared, jail_wanted, descriptors):
     # A crash in C code says in which line of Python it happened.
     faulthandler.enable(file=2)
 
-    # 9. Interrupts, from now on; then requests.
-    prepared.interrupts.install()
-    prepared.channel.send(
-        messages.Ready(os.getpid(), preload.python_version(), prepared.packages, prepared.modules)
+    # 9. Twins, to go back to.
+    if jail_wanted["oom_score_adj"] is not None:
+        twin.give_way(twin.AWAKE)
+    kernel = prepared.kernel
+    twins = twin.Twins(
+        descriptors, prepared.channel, ring, kernel.cells, lambda: announce(prepared, is_restored=True)
     )
-    prepared.kernel.serve()
+    kernel.checkpoints = Checkpoints(twins)
+
+    # 10. Interrupts, from now on; then requests.
+    prepared.interrupts.install()
+    announce(prepared, is_restored=False)
+    kernel.serve()
+
+
+def announce(prepared, is_restored):
+    """Says that this process is the session's kernel."""
+    ready = messages.Ready(os.getpid(), preload.python_version(), prepared.packages, prepared.modules)
+    if is_restored:
+        ready.restored = True
+        ready.execution_count = prepared.shell.execution_count - 1
+    prepared.channel.send(ready)
 
 
 def places(prepared):

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-from . import system
+from . import system, twin
 from .ring import HEAD, READER_SLEEPING, STDOUT, _record_header
 
 # Text longer than this is cut before it is encoded, so that a huge string costs no second copy of itself.
@@ -185,12 +185,19 @@ def watch_other_writers(ring, streams, leave_ring):
     strict_before(subprocess, "_fork_exec")
     strict_before(ctypes.CDLL, "__init__")
 
+    def before_fork():
+        if not twin.is_being_made():
+            ring.be_strict()
+
     def in_child():
+        # A twin is not a child of the session's: one day it is the kernel.
+        if twin.is_being_made():
+            return
         leave_ring()
         for stream in streams:
             stream.leave_ring()
 
-    os.register_at_fork(before=ring.be_strict, after_in_child=in_child)
+    os.register_at_fork(before=before_fork, after_in_child=in_child)
 
 
 def buffer_c_stdout_by_line():

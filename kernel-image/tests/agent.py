@@ -77,6 +77,29 @@ class Zygote:
         self.listener.close()
 
 
+class Twin:
+    """A twin that has announced itself: its pid is what Linux says, not what it says."""
+
+    def __init__(self, twins):
+        space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(12)
+        packet, ancillary, flags, _ = twins.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
+        assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        content = {kind: data for _, kind, data in ancillary}
+        self.after = json.loads(packet)["after"]
+        self.pid = struct.unpack("3i", content[socket.SCM_CREDENTIALS])[0]
+        [door] = array.array("i", content[socket.SCM_RIGHTS])
+        self._door = socket.socket(fileno=door)
+
+    def wake(self, names, descriptors):
+        """Tells it to take the kernel's place."""
+        socket.send_fds(self._door, [json.dumps({"op": "wake", "fds": names}).encode()], descriptors)
+        self._door.close()
+
+    def close(self):
+        """Lets it go: it ends."""
+        self._door.close()
+
+
 class SpawnFailed(Exception):
     """The zygote's error answer."""
 
@@ -94,6 +117,7 @@ class Kernel:
         self.events = []
         self.replies = {}
         self.next_id = 1
+        self.executed = 0
         self._parts = []
         self._decoders = {}
         ring = os.memfd_create("ring")
@@ -111,8 +135,13 @@ class Kernel:
             os.set_blocking(reader, False)
             self._pipes.append(reader)
             writers.append(writer)
-        self._theirs = {"control": control.detach(), "ring": ring, "stdout": writers[0], "stderr": writers[1]}
+        self._twins, twins = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._twins.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._theirs = {
+            "control": control.detach(), "ring": ring, "stdout": writers[0], "stderr": writers[1], "twins": twins.detach(),
+        }  # fmt: skip
         self.reading = True
+        self.twin = None
 
     def theirs(self, extra=None):
         """Returns the names and numbers of the descriptors the kernel is given."""
@@ -126,11 +155,58 @@ class Kernel:
         self._theirs = {}
 
     def close(self):
-        """Hangs up: the kernel exits."""
+        """Hangs up: the kernel exits. Once is enough."""
+        if self._control.fileno() < 0:
+            return
         self.close_theirs()
         self._control.close()
+        self._twins.close()
+        if self.twin:
+            self.twin.close()
         for descriptor in (*self._pipes, self._doorbell, self._space):
             os.close(descriptor)
+
+    # --- twins ------------------------------------------------------------------------------------------------------------
+
+    def wait_twin(self):
+        """Waits until the kernel has a twin that was made after its last execution, and returns it."""
+        while self.twin is None or self.twin.after != self.executed:
+            self._twins.settimeout(LIMIT_S)
+            found = Twin(self._twins)
+            if self.twin:
+                self.twin.close()
+            self.twin = found
+        return self.twin
+
+    def restored(self):
+        """Wakes the twin, in place of this kernel, and returns its agent's side."""
+        kernel = Kernel(self.capacity)
+        names, descriptors = kernel.theirs()
+        self.twin.wake(names, descriptors)
+        kernel.close_theirs()
+        kernel.pid = self.twin.pid
+        kernel.next_id, kernel.executed = self.next_id, self.executed
+        kernel.wait_ready()
+        self.twin = None
+        self.close()
+        return kernel
+
+    def lost_by(self, code):
+        """Runs a cell that ends the kernel, and returns the restored one."""
+        self.wait_twin()
+        self.start(code)
+        self.wait_end()
+        return self.restored()
+
+    def wait_end(self):
+        """Waits until the process is gone, and reads what it has left."""
+        process = os.pidfd_open(self.pid)
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        self.wait(lambda: poll.poll(0))
+        os.close(process)
+        while self._read_ring() or self._read_pipes([unread(pipe) for pipe in self._pipes]):
+            pass
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -154,6 +230,8 @@ class Kernel:
         """Waits for a reply and returns it."""
         self.wait(lambda: identity in self.replies)
         reply = self.replies.pop(identity)
+        if operation == "execute":
+            self.executed = identity
         if "error" not in reply or operation == "execute":
             spec.REPLIES[operation].check(reply)
         return reply
@@ -229,10 +307,15 @@ class Kernel:
         for descriptor in (self._doorbell, *self._pipes, self._control.fileno()):
             poll.register(descriptor, select.POLLIN)
         # The writer may have looked just before the announcement: once more, a millisecond later.
+        ended = os.pidfd_open(self.pid) if self.pid else None
+        if ended is not None:
+            poll.register(ended, select.POLLIN)
         ready = poll.poll(1)
         if not ready and self._words[8] == self._words[16]:
             # No more looks: a lost wakeup must show as a test that fails.
             ready = poll.poll(LIMIT_S * 1000)
+        if ended is not None:
+            os.close(ended)
         self._words[24] = 0
         for descriptor, events in ready:
             if descriptor == self._doorbell:

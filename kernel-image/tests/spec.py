@@ -71,6 +71,8 @@ class Ready(Message):
     packages: dict[str, str]
     generation: typing.Literal[1]
     preload: list[str]
+    restored: bool
+    execution_count: int
 
 
 class MimeBundle(Message):
@@ -191,6 +193,7 @@ class ExecuteReply(Reply):
     user_expressions: dict[str, Json]
     payload: list[Json]
     variables: Receipt
+    unprotected: typing.Literal["burst", "costly", "failed", "off", None]
 
     @classmethod
     def rules(cls, fields):

@@ -2,6 +2,7 @@
 //!
 //! The agent can also run as an ordinary process (in tests). Then only the kernel is its business, and only the kernel is waited for and killed.
 
+use std::collections::HashSet;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::descriptor;
+use super::{descriptor, usage};
 
 /// Signals as events.
 #[derive(Debug)]
@@ -94,9 +95,12 @@ pub(crate) fn reap(kernel: Option<Pid>) -> Result<Option<(Pid, WaitStatus)>, ()>
     waited.map_err(|_| ())
 }
 
-/// Kills all processes of the sandbox but this one; only the kernel, unless `is_reaped`, and its process group when this is not PID 1.
-pub(crate) fn kill_everybody(kernel: Option<Pid>, is_reaped: bool) {
-    if is_pid_one() {
+/// Kills all processes of the sandbox but this one and those `spared`; only the kernel, unless `is_reaped`, and its process group when this is
+/// not PID 1.
+pub(crate) fn kill_everybody(kernel: Option<Pid>, is_reaped: bool, spared: &[Pid]) {
+    if is_pid_one() && !spared.is_empty() {
+        kill_all_but(spared);
+    } else if is_pid_one() {
         // SAFETY: takes numbers only. As PID 1 of a namespace, -1 means everybody in it but the caller (kill(2)), in one step:
         // a process that forks meanwhile does not get a child out.
         unsafe {
@@ -108,6 +112,50 @@ pub(crate) fn kill_everybody(kernel: Option<Pid>, is_reaped: bool) {
             let _ = rustix::process::kill_process(kernel, Signal::KILL);
         }
     }
+}
+
+/// How often the processes of the sandbox are gone through in one kill. It is repeated from outside if that was not enough.
+const ROUNDS: usize = 64;
+
+/// Kills everybody else.
+fn kill_all_but(spared: &[Pid]) {
+    // SAFETY: takes numbers only. Stops everybody but the caller in one step: whoever is in the middle of a fork does not get a child out.
+    unsafe {
+        libc::kill(-1, libc::SIGSTOP);
+    }
+    let mut killed = HashSet::new();
+    for _ in 0..ROUNDS {
+        let mut found = false;
+        for pid in others(spared) {
+            found |= killed.insert(pid);
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        // Somebody may have let others go on, before he had stopped himself.
+        if !found {
+            break;
+        }
+    }
+    for pid in spared {
+        let _ = rustix::process::kill_process(*pid, Signal::CONT);
+    }
+}
+
+/// The processes of this pid namespace, but for this one and those `spared`.
+pub(crate) fn others(spared: &[Pid]) -> impl Iterator<Item = Pid> {
+    usage::processes(None)
+        .filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        .filter(|pid| !spared.contains(pid))
+}
+
+/// Whether there is such a process.
+pub(crate) fn exists(pid: Pid) -> bool {
+    rustix::process::test_kill_process(pid).is_ok()
+}
+
+/// Waits for a child that was killed, where nobody else does.
+pub(crate) fn forget_child(pid: Pid) {
+    // Not ours, or not dead yet: in a test, whose end is near.
+    let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
 }
 
 /// A descriptor that becomes readable when a process ends, where the system has it.

@@ -14,6 +14,7 @@ use tokio::time::{Duration, Instant};
 
 use super::KernelSource;
 use super::capture::{Capture, KernelEnds};
+use super::checkpoints::{Nursery, Twin};
 use super::init;
 use super::requests::Requests;
 use super::ring::Violation;
@@ -34,6 +35,8 @@ pub(crate) struct Kernel {
     pub(crate) capture: Capture,
     /// Its input.
     pub(crate) requests: Requests,
+    /// Where its twins announce themselves.
+    pub(crate) nursery: Nursery,
     /// Its process, once it is known.
     pub(crate) pid: Option<Pid>,
     /// How it ended, once it has.
@@ -60,6 +63,7 @@ struct Ending {
 pub(crate) struct Ends {
     output: KernelEnds,
     control: OwnedFd,
+    twins: OwnedFd,
 }
 
 /// Why there is no new kernel.
@@ -85,6 +89,9 @@ pub(crate) enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The twin that was to take its place is not there.
+    #[error("the checkpoint cannot be woken: {0}")]
+    Twin(#[source] io::Error),
     /// It was killed while it was being started.
     #[error("the kernel was ended before it had started")]
     Ended,
@@ -92,7 +99,7 @@ pub(crate) enum StartError {
 
 impl Ends {
     /// By the names of `kernel-image/PROTOCOL.md`.
-    fn named(&self) -> [(&'static str, &OwnedFd); 6] {
+    pub(super) fn named(&self) -> [(&'static str, &OwnedFd); 7] {
         [
             ("control", &self.control),
             ("ring", &self.output.ring),
@@ -100,6 +107,7 @@ impl Ends {
             ("space", &self.output.space),
             ("stdout", &self.output.stdout),
             ("stderr", &self.output.stderr),
+            ("twins", &self.twins),
         ]
     }
 }
@@ -109,10 +117,12 @@ impl Kernel {
     pub(crate) fn prepare(number: u64, oom_kills: u64) -> Result<(Self, Ends), StartError> {
         let (capture, output) = Capture::create().map_err(StartError::Descriptors)?;
         let (requests, control) = Requests::create().map_err(StartError::Descriptors)?;
+        let (nursery, twins) = Nursery::create().map_err(StartError::Descriptors)?;
         let kernel = Self {
             number,
             capture,
             requests,
+            nursery,
             pid: None,
             status: None,
             limit: None,
@@ -121,7 +131,12 @@ impl Kernel {
             process: None,
             ending: None,
         };
-        Ok((kernel, Ends { output, control }))
+        let ends = Ends {
+            output,
+            control,
+            twins,
+        };
+        Ok((kernel, ends))
     }
 
     /// Takes note of its process.
@@ -157,9 +172,9 @@ impl Kernel {
         }
     }
 
-    /// Ends it, with everything it has started.
-    pub(crate) fn end(&mut self) {
-        init::kill_everybody(self.pid, self.status.is_some());
+    /// Ends it, with everything it has started but those `spared`.
+    pub(crate) fn end(&mut self, spared: &[Pid]) {
+        init::kill_everybody(self.pid, self.status.is_some(), spared);
         self.ending.get_or_insert(Ending {
             since: Instant::now(),
             alone: false,
@@ -172,11 +187,11 @@ impl Kernel {
     }
 
     /// Kills once more what is still there; gives up in the end.
-    pub(crate) fn end_again(&mut self) {
+    pub(crate) fn end_again(&mut self, spared: &[Pid]) {
         if let Some(ending) = &mut self.ending
             && !ending.alone
         {
-            init::kill_everybody(self.pid, self.status.is_some());
+            init::kill_everybody(self.pid, self.status.is_some(), spared);
             ending.alone = ending.since.elapsed() > LAST_WAIT;
         }
     }
@@ -192,6 +207,11 @@ impl Kernel {
     pub(crate) fn is_silent(&self) -> bool {
         self.ending.is_some_and(|ending| ending.alone)
     }
+}
+
+/// Lets a twin be the process of a kernel. Returns its number in this pid namespace.
+pub(crate) async fn wake(twin: Twin, ends: Ends) -> Result<Pid, StartError> {
+    twin.wake(&ends).map_err(StartError::Twin)
 }
 
 /// Starts the process of a kernel. Returns its number in this pid namespace.

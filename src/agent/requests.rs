@@ -168,6 +168,7 @@ impl Requests {
             wall_us: execution.started.elapsed().as_micros() as u64,
             cpu_us: meter.cpu_us(kernel).saturating_sub(execution.cpu_us),
             peak_memory_bytes: meter.peak(kernel),
+            checkpoint: None,
         }))
     }
 }

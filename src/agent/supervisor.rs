@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
+use super::checkpoints::Checkpoints;
 use super::greeting::{Door, Guest};
 use super::init::{self, Signals};
 use super::kernel_process::{KILL_AGAIN, Kernel, StartError};
@@ -24,7 +25,7 @@ use super::workspace::Workspace;
 use super::{AgentError, ExitReason, KernelSource, Setup};
 use crate::model::id::SandboxId;
 use crate::protocol::GENERATION;
-use crate::protocol::agent::{AgentConfig, AgentHello, Kind};
+use crate::protocol::agent::{AgentConfig, AgentHello, Kind, UsageReport};
 
 /// How much is kept for the server, in bytes. Beyond it nothing more is read from the kernel, so that it waits when it writes.
 const OUTBOX: usize = 8 * 1024 * 1024;
@@ -56,9 +57,14 @@ pub(crate) struct Supervisor {
     kernel: Option<Kernel>,
     /// How many were started.
     kernels: u64,
+    /// The highest number of the requests that have arrived, and of the executions: what a server sends again is not done again.
+    last_request: u64,
+    last_execution: u64,
     starting: Option<Starting>,
-    /// Who asked for the kernel that is to be started when the current one is gone.
-    wanted: Option<Asker>,
+    /// What a kernel can be replaced by, with all it had.
+    checkpoints: Checkpoints,
+    /// Who asked for the kernel that is to be there when the current one is gone.
+    wanted: Option<Wanted>,
     reaped: Vec<(Pid, WaitStatus)>,
     ending: Option<(ExitReason, Instant)>,
     kill_again: Option<Instant>,
@@ -74,6 +80,22 @@ pub(crate) struct Supervisor {
 struct Asker {
     connection: u64,
     number: u64,
+}
+
+/// A kernel that is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    asker: Asker,
+    origin: Origin,
+}
+
+/// Where a kernel comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A new one, which has nothing.
+    New,
+    /// The newest checkpoint.
+    Checkpoint,
 }
 
 #[derive(Debug)]
@@ -134,7 +156,10 @@ impl Supervisor {
             orphan_since: Instant::now(),
             kernel: None,
             kernels: 0,
+            last_request: 0,
+            last_execution: 0,
             starting: None,
+            checkpoints: Checkpoints::default(),
             wanted: None,
             reaped: Vec::new(),
             ending: None,
@@ -192,6 +217,7 @@ impl Supervisor {
             Some(()) = maybe(kernel.map(|kernel| kernel.capture.rest.wait())), if listens => Event::Round,
             Some(()) = maybe(kernel.map(|kernel| kernel.capture.readable())), if listens => Event::Round,
             Some(()) = maybe(kernel.map(|kernel| kernel.requests.flushable())) => Event::Round,
+            Some(()) = maybe(kernel.map(|kernel| kernel.nursery.readable())), if listens => Event::Round,
             Some(()) = maybe(kernel.map(Kernel::exited)) => Event::Children,
             Some(result) = maybe(starting.as_mut().map(|starting| &mut starting.task)) => {
                 Event::Started(result.unwrap_or(Err(StartError::Ended)))
@@ -235,7 +261,14 @@ impl Supervisor {
         let was_executing = kernel.requests.executing().is_some();
         let (capture, requests, meter) = (&mut kernel.capture, &mut kernel.requests, &self.meter);
         requests.flush();
-        let mut on_reply = |reply: &[u8]| requests.answered(reply, pid, meter);
+        let checkpoints = &self.checkpoints;
+        let mut on_reply = |reply: &[u8]| {
+            let report = requests.answered(reply, pid, meter)?;
+            Ok(report.map(|report| UsageReport {
+                checkpoint: checkpoints.behind(report.id),
+                ..report
+            }))
+        };
         let result = if silent {
             capture.pump_rest(&mut self.outbox, &mut on_reply)
         } else {
@@ -252,7 +285,17 @@ impl Supervisor {
                 true
             }
         };
+        if !self.more && !self.outbox.is_full() {
+            self.take_in_twins();
+        }
         self.settle();
+    }
+
+    /// Takes in new twins. After what the kernel has said: a twin knows of a cell only once its end is known here.
+    fn take_in_twins(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            self.checkpoints.take_in(&mut kernel.nursery, kernel.pid);
+        }
     }
 
     /// Waits for the kernel, or for the server, or buries the kernel.
@@ -299,7 +342,7 @@ impl Supervisor {
                 // Before its process is known, there is nobody to wait for.
                 && self.starting.is_none()
             {
-                kernel.end_again();
+                kernel.end_again(&self.checkpoints.pids());
                 self.kill_again = kernel.is_lingering().then(|| now + KILL_AGAIN);
                 self.more = true;
             }
@@ -318,12 +361,13 @@ impl Supervisor {
             .filter(|kernel| kernel.is_alive())
             .and_then(|kernel| kernel.pid);
         let executing = self.executing().is_some();
+        let twins = self.checkpoints.pids();
         let found = self
             .watch
-            .look(pid, executing, &mut self.meter, &self.config);
+            .look(pid, executing, &mut self.meter, &self.config, &twins);
         let found = found.or_else(|| {
             let done = self.watch.go_on();
-            done.then(|| self.watch.conclude(pid, &self.config))
+            done.then(|| self.watch.conclude(pid, &self.config, &twins))
                 .flatten()
         });
         self.more |= self.watch.is_scanning();
@@ -368,6 +412,9 @@ impl Supervisor {
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
             executing: self.executing(),
+            starting: self.starting.is_some() || self.wanted.is_some(),
+            last_request: self.last_request,
+            last_execution: self.last_execution,
         };
         if !guest.wants_control() {
             let workspace = Arc::clone(&self.workspace);
@@ -418,11 +465,13 @@ impl Supervisor {
         self.kernel.as_ref()?.requests.executing()
     }
 
-    fn kill_everybody(&self) {
+    fn kill_everybody(&mut self) {
+        self.checkpoints.clear();
         let kernel = self.kernel.as_ref();
         init::kill_everybody(
             kernel.and_then(|kernel| kernel.pid),
             kernel.is_some_and(|kernel| kernel.status.is_some()),
+            &[],
         );
     }
 
@@ -431,6 +480,7 @@ impl Supervisor {
         if self.ending.is_none() {
             self.ending = Some((reason, Instant::now() + LAST_WORDS));
             self.wanted = None;
+            self.checkpoints.clear();
             self.end_kernel();
         }
     }

@@ -27,6 +27,7 @@ use crate::protocol::files::{FileAnswer, FileRequest};
 struct TestAgent {
     directory: TempDir,
     zygote: FakeZygote,
+    starts: std::cell::Cell<u64>,
     thread: Option<JoinHandle<Result<ExitReason, AgentError>>>,
 }
 
@@ -72,6 +73,7 @@ impl TestAgent {
         Self {
             directory,
             zygote,
+            starts: std::cell::Cell::new(100),
             thread: Some(thread),
         }
     }
@@ -97,9 +99,12 @@ impl TestAgent {
     }
 
     fn start_kernel(&self, client: &mut Client) -> FakeKernel {
-        client.send(Kind::StartKernel, 1, b"");
+        // Numbers of requests grow over the whole life of an agent.
+        let number = self.starts.get() + 1;
+        self.starts.set(number);
+        client.send(Kind::StartKernel, number, b"");
         let kernel = self.zygote.next();
-        let answer = client.wait_answer(1);
+        let answer = client.wait_answer(number);
         assert_eq!(answer["error"], Value::Null, "{answer}");
         kernel
     }

@@ -62,7 +62,7 @@ impl Meter {
             .memory
             .as_ref()
             .and_then(read_number)
-            .unwrap_or_else(|| self.census(kernel, 0).memory_bytes)
+            .unwrap_or_else(|| self.count(kernel, 0, &[]).memory_bytes)
     }
 
     /// Begins to look for the most memory in use anew.
@@ -99,13 +99,54 @@ impl Meter {
             .unwrap_or(0)
     }
 
-    /// Counts all processes. Their exact share of memory is asked for only when they might hold more than `exact_above`,
-    /// since that takes a walk through their pages.
-    pub(crate) fn census(&mut self, kernel: Option<Pid>, exact_above: u64) -> Census {
+    /// What all processes use, but for what only `twins` do. It is asked for exactly only where it might be more than `exact_above`, since that
+    /// takes a walk through their pages.
+    pub(crate) fn census(
+        &mut self,
+        kernel: Option<Pid>,
+        exact_above: u64,
+        twins: &[Pid],
+    ) -> Census {
+        let mut census = match self.gauges.memory.as_ref().and_then(read_number) {
+            // What lies in the cache of files is given back before anything fails.
+            Some(bytes) if bytes > exact_above => Census {
+                tasks: 0,
+                memory_bytes: self.lasting().unwrap_or(bytes).min(bytes),
+            },
+            Some(memory_bytes) => Census {
+                tasks: 0,
+                memory_bytes,
+            },
+            None => self.count(kernel, exact_above, twins),
+        };
+        if census.memory_bytes > exact_above {
+            let asleep: u64 = twins.iter().filter_map(|twin| private(*twin)).sum();
+            census.memory_bytes = census.memory_bytes.saturating_sub(asleep);
+        }
+        census
+    }
+
+    /// How many processes and threads there are.
+    pub(crate) fn tasks(&mut self, kernel: Option<Pid>) -> u32 {
+        self.count(kernel, u64::MAX, &[]).tasks
+    }
+
+    /// The part of the memory in the cgroup that can only be freed by those who use it.
+    fn lasting(&self) -> Option<u64> {
+        let text = self.gauges.memory_stat.as_ref().and_then(read)?;
+        ["inactive_anon ", "active_anon ", "unevictable "]
+            .into_iter()
+            .map(|word| number_after(&text, word))
+            .sum()
+    }
+
+    /// Counts all processes, and the memory of all, twins included.
+    fn count(&mut self, kernel: Option<Pid>, exact_above: u64, twins: &[Pid]) -> Census {
+        let is_twin = |pid: u32| twins.iter().any(|twin| number(*twin) as u32 == pid);
         let pids: Vec<u32> = processes(kernel).collect();
         let mut census = Census::default();
-        for stat in pids.iter().filter_map(|pid| stat(*pid)) {
-            census.tasks += stat.threads;
+        for (pid, stat) in pids.iter().filter_map(|pid| Some((*pid, stat(*pid)?))) {
+            census.tasks += if is_twin(pid) { 0 } else { stat.threads };
             census.memory_bytes += stat.resident_bytes;
         }
         if census.memory_bytes > exact_above {
@@ -166,6 +207,13 @@ fn share(pid: u32) -> Option<u64> {
     number_after(&text, "Pss:").map(|kilobytes| kilobytes * 1024)
 }
 
+/// What only that process holds.
+fn private(pid: Pid) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", number(pid))).ok()?;
+    let parts = ["Private_Clean:", "Private_Dirty:"].map(|word| number_after(&text, word));
+    Some(parts.into_iter().flatten().sum::<u64>() * 1024)
+}
+
 fn high_water(pid: Pid) -> Option<u64> {
     let text = fs::read(format!("/proc/{}/status", number(pid))).ok()?;
     number_after(&String::from_utf8_lossy(&text), "VmHWM:").map(|kilobytes| kilobytes * 1024)
@@ -184,7 +232,7 @@ fn reaped_us() -> u64 {
 }
 
 fn read(fd: &OwnedFd) -> Option<String> {
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; 8192];
     let length = rustix::io::pread(fd, &mut buffer, 0).ok()?;
     str::from_utf8(&buffer[..length]).ok().map(str::to_owned)
 }

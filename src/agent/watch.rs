@@ -1,4 +1,7 @@
-//! Limits that the agent enforces by itself: disk of the workspace, and, where no cgroup does it, memory and processes.
+//! Limits that the agent enforces by itself: disk of the workspace, memory, and, where no cgroup does it, processes.
+//!
+//! A cgroup bounds memory too, but leaves room for what only twins hold, which must not count: else a cell would fail beside a twin that fits without
+//! one. What the kernel holds is bounded here.
 //!
 //! It looks often while a cell runs, once when it has ended, and then rarely, as long as there is a kernel: what a cell has left running in the
 //! background may write too. Looking at the workspace takes a share of the processor that is bounded, however much lies in it.
@@ -20,6 +23,9 @@ const OFTEN: Duration = Duration::from_millis(250);
 
 /// The same where memory is not bounded by a cgroup: it can grow fast.
 const MORE_OFTEN: Duration = Duration::from_millis(100);
+
+/// The same when memory is nearly used up.
+const CLOSELY: Duration = Duration::from_millis(25);
 
 /// How often it looks while no cell runs.
 const RARELY: Duration = Duration::from_secs(10);
@@ -100,6 +106,12 @@ impl Watch {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
+    /// A kernel begins. One that was asleep may have been made while files were kept from growing.
+    pub(crate) fn kernel_began(&mut self, kernel: Pid) {
+        set_file_size(usage::number(kernel) as u32, |now| now.maximum);
+        self.soon();
+    }
+
     /// The limits of a kernel end with it.
     pub(crate) fn kernel_ended(&mut self) {
         self.file_size = None;
@@ -107,13 +119,14 @@ impl Watch {
         self.soon();
     }
 
-    /// Looks, if it is time.
+    /// Looks, if it is time. What only `twins` use does not count.
     pub(crate) fn look(
         &mut self,
         kernel: Option<Pid>,
         is_executing: bool,
         meter: &mut Meter,
         config: &AgentConfig,
+        twins: &[Pid],
     ) -> Option<Finding> {
         let now = Instant::now();
         if self.next.is_none_or(|next| next > now) {
@@ -137,17 +150,18 @@ impl Watch {
             let at = self.scan_after.max(now + Duration::from_millis(1));
             self.next = Some(self.next.map_or(at, |next| next.min(at)));
         }
-        if kernel.is_none() || meter.has_memory_gauge() {
-            return None;
+        kernel?;
+        let (limit, tasks) = (config.memory_bytes, config.processes);
+        let census = meter.census(kernel, limit, twins);
+        if census.memory_bytes > limit {
+            return Some(Finding::Exceeded(WatchedLimit::Memory));
         }
-        let census = meter.census(kernel, config.memory_bytes);
-        if census.memory_bytes > config.memory_bytes {
-            Some(Finding::Exceeded(WatchedLimit::Memory))
-        } else if census.tasks > config.processes {
-            Some(Finding::Exceeded(WatchedLimit::Processes))
-        } else {
-            None
+        if is_executing && census.memory_bytes > limit - limit / 5 {
+            self.next = Some(now + CLOSELY);
         }
+        // With a gauge there is a cgroup, which counts them better.
+        (!meter.has_memory_gauge() && census.tasks > tasks)
+            .then_some(Finding::Exceeded(WatchedLimit::Processes))
     }
 
     /// Goes on looking at the workspace. Returns whether that has come to its end.
@@ -155,7 +169,7 @@ impl Watch {
         let Some(scan) = &mut self.scan else {
             return false;
         };
-        if !scan.step() {
+        if !scan.step(&self.workspace) {
             return false;
         }
         self.scan_after = Instant::now() + scan.took() * PAUSE;
@@ -168,6 +182,7 @@ impl Watch {
         &mut self,
         kernel: Option<Pid>,
         config: &AgentConfig,
+        twins: &[Pid],
     ) -> Option<Finding> {
         let scan = self.scan.take()?;
         let used_bytes = scan.bytes();
@@ -197,7 +212,7 @@ impl Watch {
             self.soon();
         }
         // Each time: there may be new processes.
-        self.stop_files(kernel);
+        self.stop_files(kernel, twins);
         if self.full {
             return None;
         }
@@ -209,8 +224,9 @@ impl Watch {
     }
 
     /// Lets writes fail with `EFBIG`, so that a program hears of it before it is killed.
-    fn stop_files(&mut self, kernel: Option<Pid>) {
-        for pid in usage::processes(kernel) {
+    fn stop_files(&mut self, kernel: Option<Pid>, twins: &[Pid]) {
+        let is_awake = |pid: &u32| twins.iter().all(|twin| usage::number(*twin) as u32 != *pid);
+        for pid in usage::processes(kernel).filter(is_awake) {
             if let Some(before) = set_file_size(pid, |_| Some(0)) {
                 let is_kernel = kernel.is_some_and(|kernel| usage::number(kernel) as u32 == pid);
                 if is_kernel && self.file_size.is_none() {

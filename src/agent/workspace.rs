@@ -31,6 +31,8 @@ pub(crate) struct Workspace {
     root: OwnedFd,
     used: AtomicU64,
     limit: AtomicU64,
+    /// What the names of the uploads of this agent begin with. What others have left is swept away.
+    own_uploads: String,
     /// To whom new files are given, where that is somebody else.
     owner: Option<(Uid, Gid)>,
     /// Whether the system has openat2(2), and no filter forbids it.
@@ -101,6 +103,7 @@ impl Workspace {
             root,
             used: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
+            own_uploads: format!("{UPLOAD}{}-", uuid::Uuid::new_v4().simple()),
             owner: owner.filter(|owner| *owner != ours),
             resolves: AtomicBool::new(true),
         })
@@ -110,6 +113,16 @@ impl Workspace {
     #[cfg(test)]
     pub(crate) fn forget_openat2(&self, forget: bool) {
         self.resolves.store(!forget, Ordering::Relaxed);
+    }
+
+    /// A name for an upload that is under way. Not to be guessed, so that nothing can be planted there.
+    pub(crate) fn upload_name(&self) -> String {
+        format!("{}{}", self.own_uploads, uuid::Uuid::new_v4().simple())
+    }
+
+    /// Whether a name is that of an upload which no agent finishes any more: its agent was killed.
+    pub(crate) fn is_left_over(&self, name: &[u8]) -> bool {
+        name.starts_with(UPLOAD.as_bytes()) && !name.starts_with(self.own_uploads.as_bytes())
     }
 
     /// The directory itself.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::agent::{self, CpuGauge, Gauges, KernelSource, Setup};
+use crate::agent::{self, CpuGauge, ExitReason, Gauges, KernelSource, Setup};
 use crate::protocol::agent::AgentConfig;
 use crate::sandbox::native;
 
@@ -74,6 +74,7 @@ fn run(inside: native::Inside) -> ExitCode {
         gauges: Gauges {
             memory: gauges.memory,
             memory_peak: gauges.memory_peak,
+            memory_stat: gauges.memory_stat,
             oom: gauges.oom,
             cpu: gauges
                 .cpu_stat
@@ -83,7 +84,13 @@ fn run(inside: native::Inside) -> ExitCode {
         config,
     };
     match agent::run(setup) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(reason) => {
+            if reason == ExitReason::Orphaned {
+                // For the server that comes back all the same.
+                let _ = writeln!(io::stderr(), "{}", native::ORPHANED);
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(&error),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -36,6 +37,7 @@ pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
         data_dir(&flags.data, &around)?,
         program,
         &kernels,
+        Duration::from_secs(1),
     ));
     let worst = checks
         .iter()

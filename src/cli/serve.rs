@@ -1,17 +1,15 @@
 //! `evercell serve`, the composition root: builds every room from the bottom up, serves, and takes them down in the reverse order.
 
+mod left;
 mod token;
 
-use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use futures_util::{StreamExt, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
@@ -25,16 +23,14 @@ use crate::api;
 use crate::config::flags::{Durability, Flags};
 use crate::config::{Config, Surroundings, Token};
 use crate::kernel::{self, Launcher};
-use crate::model::id::SandboxId;
 use crate::sandbox::Backend;
 use crate::sandbox::native::{self, NativeBackend};
 use crate::session::{self, Sessions};
 use crate::store::{self, Store, TrimPolicy};
 
+use left::Left;
 pub(super) use token::TOKEN_FILE;
 
-/// How long an agent lives on without a server.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(60);
 /// How long each step of stopping may take, after the grace.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long what was to be sent last may take to leave, before connections are closed.
@@ -73,29 +69,55 @@ pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
 
 async fn run(config: Config, line: ReadyLine) -> Result<ExitCode> {
     let mut stops = Stops::new()?;
-    let grace = config.grace;
+    let (grace, keep_sessions) = (config.grace, config.keep_sessions);
     let mut rooms = Rooms::default();
     let started = tokio::select! {
         started = rooms.start(&config, line) => started,
         signal = stops.next() => {
             info!(signal, "stopping before it was ready");
-            rooms.stop(Duration::ZERO, &mut stops).await;
+            let how = Stop::new(signal, keep_sessions, Duration::ZERO);
+            rooms.stop(how, &mut stops).await;
             return Ok(ExitCode::SUCCESS);
         }
     };
     if let Err(error) = started {
-        rooms.stop(Duration::ZERO, &mut stops).await;
+        // What an earlier server has left is left to one that starts.
+        rooms.stop(Stop::Leave, &mut stops).await;
         return Err(error);
     }
     let signal = stops.next().await;
-    info!(
-        signal,
-        grace_s = grace.as_secs_f64(),
-        "stopping; a second signal ends the grace"
-    );
-    rooms.stop(grace, &mut stops).await;
+    let how = Stop::new(signal, keep_sessions, grace);
+    match how {
+        Stop::End { grace } => info!(
+            signal,
+            grace_s = grace.as_secs_f64(),
+            "stopping; a second signal ends the grace"
+        ),
+        Stop::Leave => info!(signal, "stopping; sessions are left to the next start"),
+    }
+    rooms.stop(how, &mut stops).await;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What becomes of sessions when the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// They end, running cells after this grace.
+    End { grace: Duration },
+    /// They are left to the next server, cells and all.
+    Leave,
+}
+
+impl Stop {
+    /// What a signal means. SIGINT comes from somebody at a terminal, who wants nothing to stay.
+    fn new(signal: &str, keep_sessions: bool, grace: Duration) -> Self {
+        if keep_sessions && signal == "SIGTERM" {
+            Self::Leave
+        } else {
+            Self::End { grace }
+        }
+    }
 }
 
 /// What stands so far, in the order in which it was built.
@@ -125,22 +147,29 @@ impl Rooms {
         };
         let backend = start_backend(config).await?;
         self.backend = Some(backend.clone());
-        clear(&*backend, &config.data_dir.join(WORKSPACES)).await;
 
-        let launcher = Launcher::new(backend, launcher_config(config));
+        let launcher = Launcher::new(backend.clone(), launcher_config(config));
         self.launcher = Some(launcher.clone());
-        // Ready means that a cell has run.
-        launcher
-            .warm_up()
-            .await
-            .context("no kernel can be started")?;
-        self.keepers
-            .push(tokio::spawn(launcher.clone().keep_warm()));
-
-        let sessions = Sessions::start(store, launcher, session_config(config))
+        // What is there before anything is made by this server.
+        let left = Left::find(&*backend, &config.data_dir.join(WORKSPACES)).await;
+        let sessions = Sessions::start(store, launcher.clone(), session_config(config))
             .await
             .context("cannot take over the sessions in the data directory")?;
         self.sessions = Some(sessions.clone());
+        let left = left.without(sessions.adopted());
+        if sessions.adopted().is_empty() {
+            left.remove(&*backend).await;
+            // Ready means that a cell has run.
+            launcher
+                .warm_up()
+                .await
+                .context("no kernel can be started")?;
+        } else {
+            // Cells run already, and nobody who comes back to them waits for new kernels to be possible.
+            self.keepers
+                .push(tokio::spawn(async move { left.remove(&*backend).await }));
+        }
+        self.keepers.push(tokio::spawn(launcher.keep_warm()));
         self.keepers
             .push(tokio::spawn(keep_trimmed(sessions.clone(), config.clone())));
 
@@ -172,15 +201,17 @@ impl Rooms {
     }
 
     /// Takes down what stands, the last first. Bounded: a step that takes too long is named in the log and left behind.
-    async fn stop(&mut self, grace: Duration, stops: &mut Stops) {
+    async fn stop(&mut self, how: Stop, stops: &mut Stops) {
         if let Some(sessions) = self.sessions.take() {
-            tokio::select! {
-                drained = tokio::time::timeout(grace, sessions.drain()) => if drained.is_err() && !grace.is_zero() {
-                    info!("the grace is over; cells that still run are stopped");
-                },
-                signal = stops.next() => info!(signal, "no longer waiting for running cells"),
+            match how {
+                Stop::End { grace } => {
+                    drain(&sessions, grace, stops).await;
+                    within(STOP_LIMIT, "ending sessions", sessions.stop()).await;
+                }
+                Stop::Leave => {
+                    within(STOP_LIMIT, "leaving sessions", sessions.leave()).await;
+                }
             }
-            within(STOP_LIMIT, "ending sessions", sessions.stop()).await;
             // Clients hear how it ended before they are let go.
             tokio::time::sleep(LAST_WORDS).await;
         }
@@ -224,7 +255,12 @@ async fn open_store(config: &Config) -> Result<Store> {
 
 async fn start_backend(config: &Config) -> Result<Arc<dyn Backend>> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let native = native_config(config.data_dir.clone(), program, &config.kernels);
+    let native = native_config(
+        config.data_dir.clone(),
+        program,
+        &config.kernels,
+        config.orphan_limit,
+    );
     Ok(Arc::new(NativeBackend::start(native).await?))
 }
 
@@ -233,6 +269,7 @@ pub(super) fn native_config(
     data_dir: std::path::PathBuf,
     program: std::path::PathBuf,
     kernels: &crate::config::Kernels,
+    orphan: Duration,
 ) -> native::Config {
     native::Config {
         data_dir,
@@ -241,7 +278,7 @@ pub(super) fn native_config(
         pykernel_dir: kernels.kernel_lib.join("pykernel"),
         first_id: native::Config::FIRST_ID,
         ids: native::Config::IDS,
-        orphan: ORPHAN_LIMIT,
+        orphan,
     }
 }
 
@@ -252,7 +289,7 @@ fn launcher_config(config: &Config) -> kernel::Config {
         defaults: config.defaults.limits.clone(),
         pool_min,
         pool_max,
-        orphan_limit: ORPHAN_LIMIT,
+        orphan_limit: config.orphan_limit,
     }
 }
 
@@ -301,35 +338,13 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
     hinted(format!("cannot listen on `{address}`: {error}"), hint)
 }
 
-/// Destroys what a server that died has left: no sandbox of it is used again, nor is a workspace that no session has had.
-async fn clear(backend: &dyn Backend, workspaces: &Path) {
-    let left = backend.list().await.unwrap_or_else(|error| {
-        warn!(error = %error, "cannot look for sandboxes of an earlier server");
-        Vec::new()
-    });
-    if !left.is_empty() {
-        info!(
-            sandboxes = left.len(),
-            "removing what an earlier server left"
-        );
-    }
-    stream::iter(left)
-        .for_each_concurrent(16, |sandbox| async move {
-            if let Err(error) = backend.destroy(sandbox).await {
-                let error = format!("{:#}", anyhow::Error::from(error));
-                warn!(sandbox.id = %sandbox, error, "a sandbox of an earlier server could not be removed");
-            }
-        })
-        .await;
-    // Those of the pool carry the name of their sandbox until a session has them.
-    for entry in fs::read_dir(workspaces).into_iter().flatten().flatten() {
-        let is_of_pool = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.parse::<SandboxId>().is_ok());
-        if is_of_pool && let Err(error) = fs::remove_dir_all(entry.path()) {
-            warn!(error = %error, "a workspace of an earlier server could not be removed");
-        }
+/// Gives running cells their grace.
+async fn drain(sessions: &Sessions, grace: Duration, stops: &mut Stops) {
+    tokio::select! {
+        drained = tokio::time::timeout(grace, sessions.drain()) => if drained.is_err() && !grace.is_zero() {
+            info!("the grace is over; cells that still run are stopped");
+        },
+        signal = stops.next() => info!(signal, "no longer waiting for running cells"),
     }
 }
 

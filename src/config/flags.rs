@@ -203,6 +203,14 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Server", env = "EVERCELL_GRACE")]
     pub grace: Duration,
 
+    /// Leave kernels and running cells to the next start when SIGTERM comes, so that a restart loses nothing. SIGINT ends them all the same.
+    #[arg(long, help_heading = "Server", env = "EVERCELL_KEEP_SESSIONS")]
+    pub keep_sessions: bool,
+
+    /// How long kernels live on without a server: a server that starts again within it takes them up, whatever ended the last one.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, help_heading = "Server", env = "EVERCELL_ORPHAN_LIMIT")]
+    pub orphan_limit: Duration,
+
     /// What is logged to stderr: a level, or a filter such as `info,evercell::kernel=debug`.
     #[arg(
         long,

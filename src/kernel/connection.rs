@@ -20,12 +20,12 @@ use super::files::Files;
 use super::parts::{Parts, Whole};
 use crate::model::limits::Limits;
 use crate::model::output::StreamName;
-use crate::protocol::GENERATION;
 use crate::protocol::agent::{
     AgentConfig, AgentHello, DiskReport, Hello, KernelExit, Kind, Purpose, UsageReport,
 };
 use crate::protocol::codec::{Frame, FrameCodec};
-use crate::protocol::kernel::{Message, NumberedReply, NumberedRequest, Request};
+use crate::protocol::kernel::{Execute, Message, NumberedReply, NumberedRequest, Request};
+use crate::protocol::{GENERATION, OLDEST_GENERATION};
 use crate::sandbox::{Sandbox, SandboxError, Stream};
 
 /// Frames that wait to be sent to the agent. When full, the agent is not reading, which a live one always does.
@@ -39,6 +39,9 @@ const PINGS_UNANSWERED: u32 = 3;
 const RECONNECTS: u32 = 5;
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
+/// Numbers of executions begin here, far from those of other requests.
+const EXECUTIONS: u64 = 1 << 48;
 
 /// A kernel, as its session holds it. Dropping it ends the connection; the sandbox stays until [`Kernel::destroy`].
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct KernelEvent {
 /// What a kernel or its agent can say.
 #[derive(Debug)]
 pub enum Occurrence {
+    /// The agent has greeted, on the first connection or on a later one: what it says is true after all frames up to its last, which follow.
+    Greeted(AgentHello),
     /// Bytes were written. They may end within a character.
     Stream(StreamName, Bytes),
     /// A message, with its binary parts.
@@ -94,6 +99,7 @@ impl Kernel {
             inbox,
             received: resume_after,
             parts: Parts::default(),
+            begun: None,
         };
         tokio::spawn(link.run(frames));
         (
@@ -106,12 +112,33 @@ impl Kernel {
         )
     }
 
+    /// A number for a request that is to be sent with [`Kernel::request_as`] or [`Kernel::start_as`], before any that gets its number later:
+    /// the agent passes over what has a lower number than it has seen.
+    pub fn number(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Numbers what is asked for from now on after what an earlier server has asked for.
+    pub fn number_after(&self, last: u64) {
+        self.next_id
+            .fetch_max(last.saturating_add(1), Ordering::Relaxed);
+    }
+
     /// Sends a request; its reply carries the returned id.
     ///
     /// # Errors
     /// The agent is gone or does not read.
     pub fn request(&self, request: Request) -> Result<u64, KernelError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.number();
+        self.request_as(id, request)?;
+        Ok(id)
+    }
+
+    /// Sends a request under a number that was taken before.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn request_as(&self, id: u64, request: Request) -> Result<(), KernelError> {
         let kind = if matches!(request, Request::Execute(_)) {
             Kind::Execute
         } else {
@@ -119,7 +146,22 @@ impl Kernel {
         };
         let bytes =
             serde_json::to_vec(&NumberedRequest { id, request }).expect("our own words are JSON");
-        self.send_in_parts(kind, id, bytes.into())?;
+        self.send_in_parts(kind, id, bytes.into())
+    }
+
+    /// The number of the execution of the cell with this place in its session's order. Known without asking anybody, so that another server
+    /// knows it too.
+    pub fn execution(order: u64) -> u64 {
+        EXECUTIONS + order
+    }
+
+    /// Runs a cell, under the number that [`Kernel::execution`] gives it. What comes twice is run once.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn execute(&self, order: u64, execute: Execute) -> Result<u64, KernelError> {
+        let id = Self::execution(order);
+        self.request_as(id, Request::Execute(Box::new(execute)))?;
         Ok(id)
     }
 
@@ -144,9 +186,25 @@ impl Kernel {
     /// # Errors
     /// The agent is gone or does not read.
     pub fn start(&self) -> Result<u64, KernelError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.send(Kind::StartKernel, id, Bytes::new())?;
+        let id = self.number();
+        self.start_as(id)?;
         Ok(id)
+    }
+
+    /// The same, under a number that was taken before.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn start_as(&self, id: u64) -> Result<(), KernelError> {
+        self.send(Kind::StartKernel, id, Bytes::new())
+    }
+
+    /// The newest checkpoint in place of the kernel that is there, or was, under a number that was taken before. The answer carries it.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn restore_as(&self, id: u64) -> Result<(), KernelError> {
+        self.send(Kind::Restore, id, Bytes::new())
     }
 
     /// Tells the agent which limits to watch.
@@ -154,7 +212,7 @@ impl Kernel {
     /// # Errors
     /// The agent is gone or does not read.
     pub fn configure(&self, config: &AgentConfig) -> Result<(), KernelError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.number();
         self.send(
             Kind::Configure,
             id,
@@ -256,6 +314,9 @@ struct Link {
     /// The last kept frame that was received.
     received: u64,
     parts: Parts,
+    /// The first frame of a message that has not come to its end. Until then nothing after it may be acknowledged: another server would get the
+    /// rest without the beginning.
+    begun: Option<u64>,
 }
 
 type Frames = Framed<Box<dyn Stream>, FrameCodec>;
@@ -290,8 +351,15 @@ impl Link {
         let mut unsent = None;
         loop {
             let error = match self.open().await {
-                Ok(frames) => {
+                Ok((frames, hello)) => {
                     failures = 0;
+                    let greeted = KernelEvent {
+                        frame: 0,
+                        what: Occurrence::Greeted(hello),
+                    };
+                    if self.inbox.send(greeted).await.is_err() {
+                        return;
+                    }
                     match self.relay(frames, &mut outgoing, &mut unsent).await {
                         Ok(()) => return,
                         Err(error) => error,
@@ -300,7 +368,11 @@ impl Link {
                 Err(error) => error,
             };
             failures += 1;
-            if failures > RECONNECTS || self.inbox.is_closed() {
+            let is_final = matches!(
+                error,
+                KernelError::Generation(_) | KernelError::Sandbox(SandboxError::NotFound(_))
+            );
+            if is_final || failures > RECONNECTS || self.inbox.is_closed() {
                 tracing::debug!(sandbox.id = %self.sandbox.id(), error = %error, "the agent is gone");
                 let lost = KernelEvent {
                     frame: 0,
@@ -314,7 +386,7 @@ impl Link {
         }
     }
 
-    async fn open(&mut self) -> Result<Frames, KernelError> {
+    async fn open(&mut self) -> Result<(Frames, AgentHello), KernelError> {
         let stream = self.sandbox.connect().await.map_err(KernelError::Sandbox)?;
         let mut frames = Framed::with_capacity(stream, FrameCodec, 64 * 1024);
         let hello = Hello {
@@ -347,10 +419,13 @@ impl Link {
         }
         let hello: AgentHello = serde_json::from_slice(&first.payload)
             .map_err(|_| KernelError::Nonsense("a greeting that is none"))?;
-        if hello.generation > GENERATION {
+        if !(OLDEST_GENERATION..=GENERATION).contains(&hello.generation) {
             return Err(KernelError::Generation(hello.generation));
         }
-        Ok(frames)
+        if hello.sandbox != self.sandbox.id() || hello.last < self.received {
+            return Err(KernelError::Nonsense("the greeting of another sandbox"));
+        }
+        Ok((frames, hello))
     }
 
     /// Passes frames on in both directions until one of them fails; `Ok` when the session has let go of the kernel.
@@ -410,7 +485,10 @@ impl Link {
             Kind::Stdout => Occurrence::Stream(StreamName::Stdout, frame.payload),
             Kind::Stderr => Occurrence::Stream(StreamName::Stderr, frame.payload),
             Kind::Message | Kind::Reply => match self.parts.add(frame) {
-                None => return Ok(None),
+                None => {
+                    self.begun.get_or_insert(number);
+                    return Ok(None);
+                }
                 Some(Ok(Whole { json, buffers })) if kind == Kind::Message => {
                     match serde_json::from_slice(&json) {
                         Ok(message) => Occurrence::Message(Box::new(message), buffers),
@@ -431,6 +509,7 @@ impl Link {
             Kind::KernelExited => {
                 // What the dead kernel had half said is never completed.
                 self.parts = Parts::default();
+                self.begun = None;
                 Occurrence::Exited(parse(&frame)?)
             }
             Kind::DiskFull => Occurrence::DiskFull(parse(&frame)?),
@@ -438,10 +517,15 @@ impl Link {
             Kind::Pong => return Ok(None),
             _ => return Err(KernelError::Nonsense("a frame that only a server sends")),
         };
-        Ok(Some(KernelEvent {
-            frame: if kept { number } else { 0 },
-            what,
-        }))
+        if matches!(kind, Kind::Message | Kind::Reply) {
+            self.begun = None;
+        }
+        let frame = match self.begun {
+            Some(begun) if kept => begun - 1,
+            _ if kept => number,
+            _ => 0,
+        };
+        Ok(Some(KernelEvent { frame, what }))
     }
 }
 
@@ -455,7 +539,7 @@ async fn write(
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // A frame that was taken when the connection broke goes first on the next one. Interrupts, kills and acknowledgements may arrive
-        // twice; a request that was on its way is in doubt and is not repeated by the agent, which knows its number.
+        // twice; a request that was on its way is in doubt, and if it comes twice the agent, which knows its number, passes over it.
         let frame = match unsent.take() {
             Some(frame) => Some(frame),
             None => tokio::select! {

@@ -12,7 +12,7 @@ use super::connection::{Kernel, KernelEvents, Occurrence};
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
-use crate::protocol::agent::AgentConfig;
+use crate::protocol::agent::{AgentConfig, AgentHello};
 use crate::protocol::kernel::{Execute, Message, Request};
 use crate::sandbox::{Backend, SandboxSpec};
 
@@ -58,6 +58,20 @@ pub struct Claimed {
     /// Whether it had been kept warm.
     pub warm: bool,
 }
+
+/// A kernel that an earlier server has made.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What it says, from the frame that was asked for on.
+    pub events: KernelEvents,
+    /// How its agent found things.
+    pub hello: AgentHello,
+}
+
+/// How long an agent that should be there may take to greet.
+const ADOPT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a kernel may take from nothing to its first cell's end.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -141,6 +155,46 @@ impl Launcher {
     /// The directory of a workspace.
     pub fn workspace(&self, name: &str) -> PathBuf {
         self.parts.config.workspaces.join(name)
+    }
+
+    /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.
+    ///
+    /// # Errors
+    /// It is gone, its agent does not answer or speaks another generation. What is left of it is still there.
+    pub async fn adopt(
+        &self,
+        id: SandboxId,
+        after: u64,
+        limits: &Limits,
+    ) -> Result<Adopted, KernelError> {
+        let sandbox = self
+            .parts
+            .backend
+            .adopt(id)
+            .await
+            .map_err(KernelError::Sandbox)?;
+        let (kernel, mut events) = Kernel::connect(sandbox, after);
+        let first = timeout(ADOPT_LIMIT, events.next())
+            .await
+            .map_err(|_| KernelError::TimedOut {
+                what: "greet",
+                seconds: ADOPT_LIMIT.as_secs(),
+            })?
+            .ok_or(KernelError::Closed)?;
+        match first.what {
+            Occurrence::Greeted(hello) => {
+                kernel.number_after(hello.last_request);
+                // This server may have been told other limits.
+                kernel.configure(&self.agent_config(limits))?;
+                Ok(Adopted {
+                    kernel,
+                    events,
+                    hello,
+                })
+            }
+            Occurrence::Lost(why) => Err(KernelError::Agent(why)),
+            _ => Err(KernelError::Nonsense("something before its greeting")),
+        }
     }
 
     /// Destroys what is left of a sandbox of an earlier server.

@@ -38,7 +38,7 @@ pub enum Event {
         /// Whether there was an earlier life of this session, whose log and files are still here.
         reopened: bool,
     },
-    /// A kernel is there and has answered. Its namespace is empty.
+    /// A kernel is there and has answered. Its namespace is empty, unless it is a checkpoint (`rolled_back`).
     KernelStarted {
         /// Why it was started.
         reason: StartReason,
@@ -54,7 +54,12 @@ pub enum Event {
         /// What went wrong and what to do about it.
         message: String,
     },
-    /// The kernel is gone and its variables with it.
+    /// The server was stopped and started again, and has taken up the kernel that was there, with the cell that it runs.
+    KernelAdopted {
+        /// What became of the variables.
+        state: Verdict,
+    },
+    /// The kernel is gone. What it had may live on in a checkpoint.
     KernelLost {
         /// What ended it.
         cause: Cause,
@@ -234,6 +239,9 @@ pub enum Event {
         /// The expressions that were asked for with it, each with its mime bundle or its error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_expressions: Option<Value>,
+        /// What the variables would have been if the kernel had been lost with this cell; none if it did not run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<Protection>,
     },
     /// The session is over. Nothing more comes, unless it is opened again.
     SessionEnded {
@@ -249,6 +257,7 @@ impl Event {
             Self::SessionOpened { .. }
             | Self::KernelStarted { .. }
             | Self::KernelFailed { .. }
+            | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }
@@ -280,6 +289,36 @@ pub enum StartReason {
     Restarted,
     /// The one before was lost.
     Recovered,
+    /// The one before was lost, and a checkpoint has taken its place.
+    RolledBack,
+}
+
+/// Whether there was a checkpoint to go back to while a cell ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// There was one, made before this cell.
+    Before(CellId),
+    /// There was none.
+    Unprotected(Unprotected),
+}
+
+/// Why there was no checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unprotected {
+    /// Cells came too fast one after the other.
+    Burst,
+    /// Cells rewrite so much that copying it would have taken a felt part of their time.
+    Costly,
+    /// There was no memory or process left for it.
+    Failed,
+    /// It is switched off.
+    Off,
+    /// It is not known.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// How a cell ended.

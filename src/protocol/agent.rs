@@ -45,9 +45,10 @@ pub enum Kind {
     Hello = 128,
     /// Everything up to this number is stored and can be forgotten.
     Ack = 129,
-    /// A request for the kernel: JSON, passed on as it is. The number is its id.
+    /// A request for the kernel: JSON, passed on as it is. The number is its id, and grows over the whole life of the sandbox, together with
+    /// those of [`Kind::StartKernel`].
     Request = 130,
-    /// As [`Kind::Request`], and an execution: the agent measures what it uses.
+    /// As [`Kind::Request`], and an execution: the agent measures what it uses. Its numbers grow by themselves.
     Execute = 131,
     /// SIGINT to the kernel's process.
     Interrupt = 132,
@@ -63,6 +64,8 @@ pub enum Kind {
     Ping = 137,
     /// The end of the sandbox.
     Shutdown = 138,
+    /// Ends the current kernel, if any, and wakes the newest checkpoint in its place. Answered as [`Kind::StartKernel`], which ends all checkpoints.
+    Restore = 139,
     /// A [`super::files::FileRequest`]; on a `files` connection, once.
     FileRequest = 140,
 }
@@ -76,7 +79,7 @@ impl TryFrom<u8> for Kind {
     type Error = UnknownKind;
 
     fn try_from(byte: u8) -> Result<Self, UnknownKind> {
-        const ALL: [Kind; 25] = [
+        const ALL: [Kind; 26] = [
             Kind::Stdout,
             Kind::Stderr,
             Kind::Message,
@@ -101,6 +104,7 @@ impl TryFrom<u8> for Kind {
             Kind::Stat,
             Kind::Ping,
             Kind::Shutdown,
+            Kind::Restore,
             Kind::FileRequest,
         ];
         ALL.into_iter()
@@ -146,6 +150,15 @@ pub struct AgentHello {
     pub alive: bool,
     /// The id of the execution that runs, if any.
     pub executing: Option<u64>,
+    /// Whether another kernel is being started.
+    #[serde(default)]
+    pub starting: bool,
+    /// The highest number of the requests that have arrived, executions apart. One that comes again is passed over.
+    #[serde(default)]
+    pub last_request: u64,
+    /// The highest number of the executions that have arrived. One that comes again is passed over: a cell runs once.
+    #[serde(default)]
+    pub last_execution: u64,
 }
 
 /// What an execution used, as far as the agent can tell.
@@ -159,6 +172,9 @@ pub struct UsageReport {
     pub cpu_us: u64,
     /// The most memory in use meanwhile.
     pub peak_memory_bytes: Option<u64>,
+    /// The cell before which the checkpoint was made to which its failure would have led; none if there was none.
+    #[serde(default)]
+    pub checkpoint: Option<String>,
 }
 
 /// How a kernel's process ended.
@@ -179,6 +195,16 @@ pub struct KernelExit {
     /// How it broke its protocol, if the agent killed it for that.
     #[serde(default)]
     pub violation: Option<String>,
+    /// The checkpoint that is there in its place, if any.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// A checkpoint: a copy of the kernel as it was once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The cell that began first after it was made; none if none has.
+    pub before: Option<String>,
 }
 
 /// A limit that the agent enforces by itself, where the host gives it no better means.
@@ -207,7 +233,7 @@ pub struct DiskReport {
 pub struct AgentConfig {
     /// What the workspace may hold.
     pub workspace_bytes: u64,
-    /// What all processes together may hold, where no cgroup says so.
+    /// What all processes together may hold, but for checkpoints.
     pub memory_bytes: u64,
     /// How many processes and threads there may be, where no cgroup says so.
     pub processes: u32,
@@ -237,7 +263,7 @@ mod tests {
         let known: Vec<u8> = (0..=u8::MAX)
             .filter(|byte| Kind::try_from(*byte).is_ok())
             .collect();
-        assert_eq!(known.len(), 25);
+        assert_eq!(known.len(), 26);
         assert!(
             known
                 .iter()

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model::event::Unprotected;
 use crate::model::output::{ErrorOutput, Metadata, MimeBundle, Variable, VariableChanges};
 
 /// A request to the kernel. Each is answered by one reply, but for [`Request::InputReply`].
@@ -149,6 +150,9 @@ pub struct ExecuteReply {
     /// What it did to the namespace.
     #[serde(default)]
     pub variables: Option<VariableChanges>,
+    /// Why there is no checkpoint, if there is none.
+    #[serde(default)]
+    pub unprotected: Option<Unprotected>,
 }
 
 /// How an execution went, as the kernel sees it.
@@ -214,6 +218,9 @@ pub enum Message {
         python: String,
         /// Its generation of the protocol.
         generation: u32,
+        /// How many cells its variables have seen, if it is a checkpoint that was woken.
+        #[serde(default)]
+        execution_count: u32,
     },
     /// Something is shown.
     DisplayData(Display),

@@ -42,6 +42,7 @@ pub use cgroup::Gauges;
 pub use house::zygote_init;
 pub use init::{Inside, Unbounded, init};
 pub use probe::{Attempt, Part, probe};
+pub use record::ORPHANED;
 pub use step::StepError;
 
 use self::handle::NativeSandbox;
@@ -110,7 +111,8 @@ struct Shared {
 }
 
 impl NativeBackend {
-    /// Checks what can be had here and starts the zygote. Returns when it is ready: seconds, on a cold disk.
+    /// Checks what can be had here and starts the zygote. Returns when it is ready: seconds, on a cold disk. Where sandboxes of an earlier server
+    /// live, which can be used without it, returns before.
     pub async fn start(config: Config) -> Result<Self, SandboxError> {
         let shared = tokio::task::spawn_blocking(move || {
             check::isolates(&config)?;
@@ -126,10 +128,6 @@ impl NativeBackend {
         };
         let house = shared.house_of_survivors();
         let zygote = Zygote::start(starter, &spec, house).await?;
-        // The same for each zygote of an environment, near enough.
-        shared
-            .zygote_data
-            .store(zygote.data_bytes(), Ordering::Relaxed);
         Ok(Self {
             shared: Arc::new(shared),
             zygote,
@@ -142,7 +140,13 @@ impl NativeBackend {
     }
 
     async fn make(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.zygote.begun().await;
         self.zygote.pid()?;
+        // The same for each zygote of an environment, near enough.
+        if self.shared.zygote_data.load(Ordering::Relaxed) == 0 {
+            let bytes = self.zygote.data_bytes();
+            self.shared.zygote_data.store(bytes, Ordering::Relaxed);
+        }
         let id = spec.id;
         let shared = Arc::clone(&self.shared);
         let prepared = tokio::task::spawn_blocking(move || shared.write_down(spec))
@@ -188,11 +192,23 @@ impl Backend for NativeBackend {
 
     fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
+            let gone = |why: &str| SandboxError::Gone {
+                id,
+                why: why.to_owned(),
+            };
             let directory = self.shared.directory(id);
-            let record = Record::read(&directory).map_err(|_| SandboxError::NotFound(id))?;
-            let runs = Process::read(&directory).and_then(|process| process.runs());
-            if !runs.is_ok_and(|runs| runs) {
-                return Err(SandboxError::NotFound(id));
+            let record = Record::read(&directory).map_err(|_| gone("nothing is left of it"))?;
+            let process = Process::read(&directory).map_err(|_| gone("it was never complete"))?;
+            if !process.is_of_this_boot() {
+                return Err(gone("the machine was started again"));
+            }
+            if !process.runs().is_ok_and(|runs| runs) {
+                return Err(gone(
+                    match zygote::tail(&directory.join(record::AGENT_LOG)) {
+                        Some(log) if log.ends_with(record::ORPHANED) => record::ORPHANED,
+                        _ => "it was ended from outside",
+                    },
+                ));
             }
             let sandbox: Arc<dyn Sandbox> =
                 Arc::new(NativeSandbox::new(Arc::clone(&self.shared), record));

@@ -1,12 +1,16 @@
 //! The one task that owns a session, and its loop.
 //!
 //! Whatever happens is handled in the same three steps: the state changes and says so in events; the events are committed to the log; only then
-//! does anything act on them (a cell is sent to the kernel, a frame is acknowledged, an asker is answered). While the data directory is full the
+//! does anything act on them (a cell is sent to the kernel, a frame is acknowledged, an asker is answered). With the events goes what the task
+//! has to remember, so that the death of the server at any moment leaves a state from which another one goes on (`adopt.rs`). While the data directory is full the
 //! events wait, the kernel's output waits in the agent, and new cells are refused: nothing is lost.
 
+mod acts;
+mod adopt;
 mod cells;
 mod commands;
 mod kernel;
+mod loss;
 mod running;
 
 use std::collections::HashMap;
@@ -17,8 +21,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::{at_ms, unix_ms};
-use super::command::{Command, Denied, Reply, SessionError};
+use super::command::{CellRequest, Command, Denied, Reply, SessionError};
 use super::log::{Batch, EventLog};
+use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
 use super::view::{SessionView, Status};
@@ -28,6 +33,8 @@ use crate::model::event::{EndReason, Event, Seq, StartReason};
 use crate::model::id::{CellId, SessionId};
 use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
+use acts::Act;
+pub(super) use adopt::{Beginning, Remains};
 use kernel::KernelState;
 use running::Running;
 
@@ -45,6 +52,9 @@ enum Input {
     Launched(Result<Claimed, KernelError>),
     Time,
 }
+
+/// How a task comes to its end: with its session, or without, where another server is to go on with it. And who is to be told.
+type Over = (Option<EndReason>, Option<Reply<()>>);
 
 /// The owner of a session.
 pub(super) struct Actor {
@@ -72,8 +82,14 @@ pub(super) struct Actor {
     pub(super) pending: Vec<Event>,
     /// The last kept frame whose events are in `pending` or in the log.
     pub(super) frame: u64,
-    /// The last kept frame that the agent was told is stored.
+    /// The last kept frame that is stored and that the agent was told of.
     pub(super) acknowledged: u64,
+    /// What is to be done once what has happened is in the log.
+    pub(super) acts: Vec<Act>,
+    /// What the store has of what this task has to remember.
+    pub(super) remembered: Memory,
+    /// After this frame a kernel that was being started when the server died, and of which nothing was heard, is started once more.
+    pub(super) silent_until: Option<u64>,
     /// While the log cannot be written: when to try again.
     pub(super) retry_at: Option<Instant>,
     /// A buffer for the kernel's events, used again and again.
@@ -81,13 +97,22 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    /// Runs until the session ends; then its sandbox is gone.
-    pub(super) async fn run(mut self) -> EndReason {
-        self.launch(StartReason::Opened);
+    /// Runs until the session ends; then its sandbox is gone. Or until the session is left to another server; then there is no reason.
+    pub(super) async fn run(mut self, beginning: Beginning) -> Option<EndReason> {
+        match beginning {
+            Beginning::New => self.launch(StartReason::Opened),
+            Beginning::Adopted(remains) => {
+                self.take_up(*remains).await;
+                self.settle().await;
+            }
+        }
         loop {
             let input = self.next_input().await;
             if let ControlFlow::Break((reason, reply)) = self.handle(input).await {
-                self.end(reason).await;
+                match reason {
+                    Some(reason) => self.end(reason).await,
+                    None => self.leave().await,
+                }
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(()));
                 }
@@ -115,14 +140,19 @@ impl Actor {
         }
     }
 
-    async fn handle(&mut self, input: Input) -> ControlFlow<(EndReason, Option<Reply<()>>)> {
+    async fn handle(&mut self, input: Input) -> ControlFlow<Over> {
         match input {
             Input::Command(Command::End { reason, reply }) => {
-                return ControlFlow::Break((reason, Some(reply)));
+                return ControlFlow::Break((Some(reason), Some(reply)));
             }
-            Input::Abandoned => return ControlFlow::Break((EndReason::ServerStopped, None)),
+            Input::Command(Command::Leave { reply }) => {
+                return ControlFlow::Break((None, Some(reply)));
+            }
+            Input::Abandoned => {
+                return ControlFlow::Break((Some(EndReason::ServerStopped), None));
+            }
             Input::Command(command) => self.command(command).await,
-            Input::Launched(result) => self.launched(result).await,
+            Input::Launched(result) => self.launched(result),
             Input::Kernel(mut events) => {
                 for event in events.drain(..) {
                     self.kernel_event(event);
@@ -142,11 +172,14 @@ impl Actor {
         }
         // Before the commit: who has read of a cell's end in the log does not find it running.
         self.publish();
-        if stalled {
-            return;
-        }
-        if self.commit().await {
+        let stored = !stalled && self.commit().await;
+        if stored {
             self.acknowledge();
+            self.start_again_if_silent();
+        }
+        // Also while the log cannot be written: a cell is stopped all the same.
+        self.act();
+        if stored {
             self.send_cell();
         }
     }
@@ -154,7 +187,9 @@ impl Actor {
     /// Writes the pending events to the log. Says whether the log is up to date; if not, it will be tried again.
     async fn commit(&mut self) -> bool {
         self.retry_at = None;
-        if self.pending.is_empty() {
+        let memory = self.memory();
+        let changed = memory != self.remembered;
+        if self.pending.is_empty() && !changed && self.frame == self.acknowledged {
             return true;
         }
         let is_activity = self
@@ -164,12 +199,14 @@ impl Actor {
         let mut batch = Batch {
             events: std::mem::take(&mut self.pending),
             kernel_frame: Some(self.frame),
-            keys: vec![],
+            requests: vec![],
             is_activity,
+            memory: changed.then(|| memory.to_json()),
         };
         match self.log.append(&batch).await {
             Ok(_) => {
                 batch.events.clear();
+                self.remembered = memory;
                 // The allocation is used again.
                 self.pending = batch.events;
                 true
@@ -185,30 +222,37 @@ impl Actor {
         }
     }
 
-    /// Commits events that a command causes, all or nothing, before the state changes.
+    /// Commits events that a command causes, all or nothing, before the state changes. `change` does to the memory what the command will then
+    /// do to the state.
     async fn record(
         &mut self,
         events: Vec<Event>,
-        key: Option<(CellId, String)>,
+        request: Option<(CellId, CellRequest)>,
+        change: impl FnOnce(&mut Memory),
     ) -> Result<Seq, SessionError> {
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || self.retry_at.is_some() {
             return Err(Denied::StoreFull.into());
         }
+        let mut memory = self.memory();
+        change(&mut memory);
         let batch = Batch {
             events,
-            keys: key.into_iter().collect(),
+            requests: request.into_iter().collect(),
             is_activity: true,
+            memory: (memory != self.remembered).then(|| memory.to_json()),
             ..Batch::default()
         };
-        self.log.append(&batch).await.map_err(SessionError::from)
+        let seq = self.log.append(&batch).await.map_err(SessionError::from)?;
+        self.remembered = memory;
+        Ok(seq)
     }
 
     fn acknowledge(&mut self) {
-        if self.frame > self.acknowledged
-            && let Some(kernel) = self.kernel.connected()
-        {
+        if self.frame > self.acknowledged {
             // If the agent is gone there is nobody to forget it.
-            let _ = kernel.acknowledge(self.frame);
+            if let Some(kernel) = self.kernel.connected() {
+                let _ = kernel.acknowledge(self.frame);
+            }
             self.acknowledged = self.frame;
         }
     }
@@ -228,10 +272,10 @@ impl Actor {
         self.idle_since + Duration::from_millis(self.settings.timeouts.idle_ms)
     }
 
-    fn time_passed(&mut self) -> ControlFlow<(EndReason, Option<Reply<()>>)> {
+    fn time_passed(&mut self) -> ControlFlow<Over> {
         let now = Instant::now();
         if self.running.is_none() && self.queue.is_empty() && self.idle_end() <= now {
-            return ControlFlow::Break((EndReason::Idle, None));
+            return ControlFlow::Break((Some(EndReason::Idle), None));
         }
         self.kernel_due(now);
         self.cell_due(now);
@@ -253,6 +297,7 @@ impl Actor {
         if !self.commit().await {
             self.commit().await;
         }
+        self.act();
         self.kernel.destroy().await;
         while let Some(command) = self.commands.recv().await {
             command.deny(Denied::Ended);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -61,6 +62,8 @@ pub(crate) enum Command {
         reason: crate::model::event::EndReason,
         reply: Reply<()>,
     },
+    /// Ends the session's task, but not the session: another server is to go on with it.
+    Leave { reply: Reply<()> },
 }
 
 impl Command {
@@ -76,6 +79,7 @@ impl Command {
             Self::Files { reply } => drop(reply.send(Err(error))),
             Self::Cancel { reply, .. }
             | Self::Restart { reply }
+            | Self::Leave { reply }
             | Self::Input { reply, .. }
             | Self::Comm { reply, .. }
             | Self::End { reply, .. } => drop(reply.send(Err(error))),
@@ -84,7 +88,7 @@ impl Command {
 }
 
 /// A cell to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellRequest {
     /// The source.
     pub code: String,

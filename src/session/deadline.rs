@@ -34,6 +34,21 @@ impl Deadline {
         deadline
     }
 
+    /// When its clock began: the start of the cell, and as much later as the clock stood still.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether the warning was given.
+    pub(super) fn is_warned(&self) -> bool {
+        self.warning.is_none()
+    }
+
+    /// Takes note that the warning was given before.
+    pub(super) fn forget_warning(&mut self) {
+        self.warning = None;
+    }
+
     pub(super) fn at(&self) -> Instant {
         self.started + self.limit
     }

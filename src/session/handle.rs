@@ -11,7 +11,7 @@ use super::command::{
     CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
 };
 use super::log::EventLog;
-use super::view::SessionView;
+use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, EndReason};
 use crate::model::id::{CellId, SessionId};
@@ -172,6 +172,11 @@ impl SessionHandle {
         self.ask(|reply| Command::End { reason, reply }).await
     }
 
+    /// Ends the session's task, not the session: returns when all is stored that another server needs to go on.
+    pub(super) async fn leave(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Leave { reply }).await
+    }
+
     async fn ask_kernel<T: serde::de::DeserializeOwned>(
         &self,
         request: Request,
@@ -181,15 +186,25 @@ impl SessionHandle {
             .map_err(|_| Denied::Kernel("the kernel's answer makes no sense".to_owned()).into())
     }
 
+    /// Why nobody answers any more: a session that is left to another server has not ended.
+    fn over(&self) -> Denied {
+        let ended = self.view.borrow().status == Status::Ended;
+        if self.stopping.is_cancelled() && !ended {
+            Denied::Stopping
+        } else {
+            Denied::Ended
+        }
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, SessionError> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .try_send(command(reply))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Denied::Busy,
-                mpsc::error::TrySendError::Closed(_) => Denied::Ended,
+                mpsc::error::TrySendError::Closed(_) => self.over(),
             })?;
         // The actor drops what it cannot answer only when it ends.
-        answer.await.unwrap_or(Err(Denied::Ended.into()))
+        answer.await.unwrap_or_else(|_| Err(self.over().into()))
     }
 }

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::memory::OutputMemory;
 use crate::model::event::{CommAction, CommMessage, CommSide, Event};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
@@ -22,6 +23,24 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// What of it is in no event.
+    pub(super) fn memory(&self) -> OutputMemory {
+        OutputMemory {
+            bytes: self.bytes,
+            stdout: self.stdout.kept().to_vec(),
+            stderr: self.stderr.kept().to_vec(),
+        }
+    }
+
+    /// Goes on where another one stood.
+    pub(super) fn restored(memory: &OutputMemory) -> Self {
+        Self {
+            stdout: Utf8Tail::restored(&memory.stdout),
+            stderr: Utf8Tail::restored(&memory.stderr),
+            bytes: memory.bytes,
+        }
+    }
+
     /// Text was written. It joins the last event if that is of the same stream.
     pub(super) fn stream(
         &mut self,
@@ -172,6 +191,17 @@ struct Utf8Tail {
 }
 
 impl Utf8Tail {
+    fn kept(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn restored(kept: &[u8]) -> Self {
+        let mut tail = Self::default();
+        // What was kept by us is always the beginning of a character.
+        tail.decode(kept, |_| {});
+        tail
+    }
+
     /// Gives `bytes` as text, together with what was kept, and keeps an incomplete character at the end. What is no
     /// UTF-8 becomes U+FFFD.
     fn decode(&mut self, mut bytes: &[u8], mut text: impl FnMut(&str)) {
@@ -260,6 +290,16 @@ mod tests {
         );
         assert_eq!(text_of(&collect(&[b"\xe2\x82", b"x"])), "\u{fffd}x");
         assert_eq!(text_of(&collect(&[b"\xf0\x9f"])), "\u{fffd}");
+    }
+
+    #[test]
+    fn a_character_that_was_cut_by_the_end_of_a_server_is_one_character() {
+        let (mut before, mut events) = (Output::default(), Vec::new());
+        before.stream(&mut events, None, StreamName::Stdout, b"gr\xc3");
+        let mut after = Output::restored(&before.memory());
+        after.stream(&mut events, None, StreamName::Stdout, b"\xbcn");
+        assert_eq!(text_of(&events), "grün");
+        assert_eq!(after.bytes, 5);
     }
 
     #[test]

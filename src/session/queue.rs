@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::command::CellRequest;
+use crate::model::event::Seq;
 use crate::model::id::CellId;
 
 /// A cell that waits.
@@ -11,6 +12,8 @@ use crate::model::id::CellId;
 pub(super) struct Waiting {
     pub(super) cell: CellId,
     pub(super) request: CellRequest,
+    /// The event by which it was accepted: its place in the order of all cells.
+    pub(super) queued: Seq,
     /// How long it may run.
     pub(super) limit: Duration,
 }
@@ -78,6 +81,11 @@ impl CellQueue {
         self.waiting.iter().map(|waiting| waiting.cell)
     }
 
+    /// The cells that wait, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
     /// Takes all cells out.
     pub(super) fn clear(&mut self) -> Vec<Waiting> {
         self.waiting.drain(..).collect()
@@ -94,6 +102,7 @@ mod tests {
         Waiting {
             cell: CellId::new(),
             request: CellRequest::new("1"),
+            queued: 1,
             limit: Duration::from_secs(1),
         }
     }

@@ -1,8 +1,10 @@
 //! Which sessions there are: opens, finds, lists and deletes them, and puts right what a dead server has left.
 
+mod recovery;
 mod retention;
 mod stopping;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -12,17 +14,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::actor::Actor;
+use super::actor::{Actor, Beginning, Remains};
 use super::clock::unix_ms;
 use super::command::{Denied, SessionError};
 use super::handle::SessionHandle;
 use super::log::{Batch, EventLog, LogMemory, MemoryConfig};
+use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
 use super::view::{SessionView, Status};
 use crate::kernel::Launcher;
-use crate::model::event::{Cause, CellStatus, EndReason, Event, Verdict};
-use crate::model::id::{CellId, SessionId};
+use crate::model::event::{EndReason, Event};
+use crate::model::id::{CellId, SandboxId, SessionId};
 use crate::model::settings::{Settings, SettingsRequest};
 use crate::store::{CellRow, NewSession, SessionRow, SessionState, SessionUpdate, Store};
 
@@ -71,6 +74,8 @@ struct Shared {
     /// Cancelled when the server is about to stop: no new sessions and no new cells from then on.
     stopping: CancellationToken,
     tasks: TaskTracker,
+    /// The sandboxes of an earlier server that sessions have taken up.
+    adopted: HashSet<SandboxId>,
 }
 
 /// The place of one session id. Whoever opens, ends or deletes it holds the door; so all of that is safe to race.
@@ -116,7 +121,7 @@ impl Slot {
 }
 
 impl Sessions {
-    /// The sessions of a store. Those that a dead server left open are ended, and their logs say so.
+    /// The sessions of a store. Those that an earlier server left open go on: each takes up its sandbox by itself, and is there at once.
     ///
     /// # Errors
     /// The store cannot be read or written.
@@ -127,6 +132,7 @@ impl Sessions {
     ) -> Result<Self, SessionError> {
         let room = Arc::new(Semaphore::new(config.max_sessions));
         let memory = LogMemory::new(MemoryConfig::default());
+        let left = recovery::left_open(&store).await?;
         let shared = Shared {
             store,
             memory,
@@ -136,11 +142,14 @@ impl Sessions {
             room,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            adopted: left.iter().filter_map(Remains::sandbox).collect(),
         };
         let sessions = Self {
             shared: Arc::new(shared),
         };
-        sessions.recover().await?;
+        for remains in left {
+            sessions.recover(remains).await?;
+        }
         Ok(sessions)
     }
 
@@ -193,7 +202,8 @@ impl Sessions {
             ..Batch::default()
         })
         .await?;
-        let life = self.spawn(row, log, permit);
+        tracing::info!(session.id = %id, "session opened");
+        let life = self.spawn(row, log, Some(permit), Beginning::New);
         slot.put(Some(life.clone()));
         Ok((life.handle, opened))
     }
@@ -206,8 +216,15 @@ impl Sessions {
         if let Some(handle) = self.shared.slots.get(id).and_then(|slot| slot.open()) {
             return Ok(handle);
         }
-        self.row(id).await?;
-        Err(Denied::Ended.into())
+        let row = self.row(id).await?;
+        // One that is left to another server has not ended.
+        let is_left = self.is_stopping() && row.state == SessionState::Open;
+        Err(if is_left {
+            Denied::Stopping
+        } else {
+            Denied::Ended
+        }
+        .into())
     }
 
     /// What a session is doing, also one that has ended.
@@ -279,9 +296,15 @@ impl Sessions {
         let row = self.row(id).await;
         self.shared.slots.remove(id);
         let row = row?;
-        self.shared.store.delete_session(row.key).await?;
+        // The files first: the death of the server in between leaves a session that can be deleted again, not files that nobody knows of.
         self.remove_workspace(&row.workspace).await;
+        self.shared.store.delete_session(row.key).await?;
         Ok(())
+    }
+
+    /// The sandboxes of an earlier server that sessions have taken up. All others that it left are nobody's.
+    pub fn adopted(&self) -> &HashSet<SandboxId> {
+        &self.shared.adopted
     }
 
     /// How many sessions are open.
@@ -354,8 +377,8 @@ impl Sessions {
             row.settings = settings;
         }
         row.state = SessionState::Open;
+        // That it is open again is written with the event that says so.
         let update = SessionUpdate {
-            state: Some(SessionState::Open),
             settings: Some(row.settings.clone()),
             ..SessionUpdate::default()
         };
@@ -363,7 +386,13 @@ impl Sessions {
         Ok(row)
     }
 
-    fn spawn(&self, row: SessionRow, log: Arc<EventLog>, permit: OwnedSemaphorePermit) -> Life {
+    fn spawn(
+        &self,
+        row: SessionRow,
+        log: Arc<EventLog>,
+        permit: Option<OwnedSemaphorePermit>,
+        beginning: Beginning,
+    ) -> Life {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let id = row.id.clone();
         let key = row.key;
@@ -391,6 +420,9 @@ impl Sessions {
             pending: Vec::new(),
             frame: 0,
             acknowledged: 0,
+            acts: Vec::new(),
+            remembered: Memory::default(),
+            silent_until: None,
             retry_at: None,
             inbox: Vec::new(),
         };
@@ -408,10 +440,13 @@ impl Sessions {
         };
         let sessions = self.clone();
         self.shared.tasks.spawn(async move {
-            tracing::info!(session.id = %id, "session opened");
             // A broken invariant ends this session only, and its log says so.
-            let reason = match std::panic::AssertUnwindSafe(actor.run()).catch_unwind().await {
-                Ok(reason) => reason,
+            let reason = match std::panic::AssertUnwindSafe(actor.run(beginning)).catch_unwind().await {
+                Ok(Some(reason)) => reason,
+                Ok(None) => {
+                    tracing::info!(session.id = %id, "session left to the next server");
+                    return over.cancel();
+                }
                 Err(_) => {
                     let event = Event::SessionEnded { reason: EndReason::Internal };
                     let _ = log.append(&Batch { events: vec![event], ..Batch::default() }).await;
@@ -421,7 +456,6 @@ impl Sessions {
             };
             let update = SessionUpdate {
                 state: Some(SessionState::Ended),
-                sandbox: Some(None),
                 active_at_ms: Some(unix_ms()),
                 ..SessionUpdate::default()
             };
@@ -444,74 +478,6 @@ impl Sessions {
                 self.shared.slots.remove(id);
             }
         }
-    }
-
-    /// Ends, truthfully, what a dead server has left open.
-    async fn recover(&self) -> Result<(), SessionError> {
-        let mut after = None;
-        loop {
-            let rows = self.shared.store.sessions(after.clone(), 256).await?;
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            after = Some(last.id.clone());
-            for row in rows
-                .into_iter()
-                .filter(|row| row.state == SessionState::Open)
-            {
-                self.recover_session(row).await?;
-            }
-        }
-    }
-
-    async fn recover_session(&self, row: SessionRow) -> Result<(), SessionError> {
-        let log = self.log_of(&row);
-        let why = "the server was stopped and started again";
-        let lost = Verdict::Lost {
-            why: why.to_owned(),
-        };
-        let mut events: Vec<Event> = self
-            .shared
-            .store
-            .unfinished_cells(row.key)
-            .await?
-            .into_iter()
-            .map(|cell| Event::CellFinished {
-                cell: cell.cell,
-                status: CellStatus::Error,
-                cause: Some(Cause::ServerStopped),
-                state: lost.clone(),
-                execution_count: None,
-                usage: None,
-                variables: None,
-                user_expressions: None,
-            })
-            .collect();
-        events.push(Event::KernelLost {
-            cause: Cause::ServerStopped,
-            state: lost,
-        });
-        events.push(Event::SessionEnded {
-            reason: EndReason::ServerStopped,
-        });
-        log.append(&Batch {
-            events,
-            ..Batch::default()
-        })
-        .await?;
-        if let Some(sandbox) = row.sandbox
-            && let Err(error) = self.shared.launcher.destroy(sandbox).await
-        {
-            tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox of an earlier server could not be removed");
-        }
-        let update = SessionUpdate {
-            state: Some(SessionState::Ended),
-            sandbox: Some(None),
-            ..SessionUpdate::default()
-        };
-        self.shared.store.update_session(row.key, update).await?;
-        tracing::info!(session.id = %row.id, "a session that an earlier server left open was ended");
-        Ok(())
     }
 }
 

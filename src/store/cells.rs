@@ -17,6 +17,8 @@ pub enum CellChange {
         cell: CellId,
         /// The caller's idempotency key.
         key: Option<String>,
+        /// How it is to be run; kept until it is over.
+        request: String,
         /// The event that says so.
         seq: Seq,
     },
@@ -48,13 +50,24 @@ pub(super) fn apply(
     change: &CellChange,
 ) -> Result<(), Refused> {
     match change {
-        CellChange::Queued { cell, key, seq } => {
+        CellChange::Queued {
+            cell,
+            key,
+            request,
+            seq,
+        } => {
             let added = db
                 .prepare_cached(
-                    "INSERT INTO cells (session, cell, key, queued) VALUES (?1, ?2, ?3, ?4) \
+                    "INSERT INTO cells (session, cell, key, request, queued) VALUES (?1, ?2, ?3, ?4, ?5) \
                      ON CONFLICT DO NOTHING",
                 )?
-                .execute(params![session.0, cell.to_string(), key, seq.cast_signed()])?;
+                .execute(params![
+                    session.0,
+                    cell.to_string(),
+                    key,
+                    request,
+                    seq.cast_signed()
+                ])?;
             if added == 0 {
                 return Err(StoreError::CellExists {
                     session,
@@ -66,7 +79,8 @@ pub(super) fn apply(
         CellChange::Finished { cell, seq } => {
             let finished = db
                 .prepare_cached(
-                    "UPDATE cells SET finished = ?3 WHERE session = ?1 AND cell = ?2 AND finished IS NULL",
+                    "UPDATE cells SET finished = ?3, request = NULL \
+                     WHERE session = ?1 AND cell = ?2 AND finished IS NULL",
                 )?
                 .execute(params![session.0, cell.to_string(), seq.cast_signed()])?;
             if finished == 0 {
@@ -105,13 +119,33 @@ pub(super) fn by_key(
     .optional()
 }
 
+/// A cell that is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedCell {
+    /// The cell.
+    pub cell: CellId,
+    /// The event by which it was accepted.
+    pub queued: Seq,
+    /// How it is to be run, as [`CellChange::Queued`] said; none for one that was accepted before that was kept.
+    pub request: Option<String>,
+}
+
 /// Cells that are not over, in the order in which they were accepted.
-pub(super) fn unfinished(db: &Connection, session: SessionKey) -> rusqlite::Result<Vec<CellRow>> {
+pub(super) fn unfinished(
+    db: &Connection,
+    session: SessionKey,
+) -> rusqlite::Result<Vec<UnfinishedCell>> {
     db.prepare_cached(
-        "SELECT cell, key, queued, finished FROM cells WHERE session = ?1 AND finished IS NULL \
+        "SELECT cell, queued, request FROM cells WHERE session = ?1 AND finished IS NULL \
          ORDER BY queued",
     )?
-    .query_map([session.0], from_row)?
+    .query_map([session.0], |row| {
+        Ok(UnfinishedCell {
+            cell: parsed(row, 0, str::parse)?,
+            queued: unsigned(row, 1)?,
+            request: row.get(2)?,
+        })
+    })?
     .collect()
 }
 

@@ -8,7 +8,7 @@ use super::bulk::{BulkDir, BulkFiles, LARGE_BYTES};
 use super::cells::{self, CellChange};
 use super::crash::{self, Step};
 use super::request::Refused;
-use super::sessions::{SessionState, unsigned};
+use super::sessions::{self, SessionState, unsigned};
 use super::{SessionKey, StoreError};
 use crate::model::event::{Seq, UnixMillis};
 
@@ -38,6 +38,8 @@ pub struct Append {
     pub kernel_frame: Option<u64>,
     /// When the session last did something.
     pub active_at_ms: Option<UnixMillis>,
+    /// What the session's task knows from now on, in its own words, if that has changed.
+    pub memory: Option<String>,
 }
 
 impl Append {
@@ -123,6 +125,12 @@ pub(super) fn append(
     if let Some(state) = append.state {
         db.prepare_cached("UPDATE sessions SET state = ?2 WHERE key = ?1")?
             .execute(params![session.0, state.as_str()])?;
+    }
+    if append.state == Some(SessionState::Ended) {
+        db.prepare_cached("DELETE FROM memories WHERE session = ?1")?
+            .execute([session.0])?;
+    } else if let Some(memory) = &append.memory {
+        sessions::remember(db, session, memory)?;
     }
     Ok(())
 }

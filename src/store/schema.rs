@@ -7,7 +7,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Durability, StoreError};
 
 /// Every step from an empty database to the present schema, in order. A step that was released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_sessions_events_cells.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_sessions_events_cells.sql"),
+    include_str!("migrations/0002_memories.sql"),
+];
 
 /// Says that a database is ours: "evcl".
 pub(super) const APPLICATION_ID: i64 = 0x6576_636c;

@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::cells::{self, UnfinishedCell};
 use super::request::Refused;
 use super::{SessionKey, StoreError};
 use crate::model::event::{Seq, UnixMillis};
-use crate::model::id::{SandboxId, SessionId};
+use crate::model::id::SessionId;
 use crate::model::settings::Settings;
 
 /// A session that is to be recorded.
@@ -58,8 +59,6 @@ pub struct SessionRow {
     pub first: Seq,
     /// The name of its directory below `workspaces`.
     pub workspace: String,
-    /// Its sandbox, if it has one.
-    pub sandbox: Option<SandboxId>,
     /// The last frame of its kernel whose events are in the log.
     pub kernel_frame: u64,
 }
@@ -71,8 +70,6 @@ pub struct SessionUpdate {
     pub state: Option<SessionState>,
     /// What it is given.
     pub settings: Option<Settings>,
-    /// Its sandbox; `Some(None)` when it has none any more.
-    pub sandbox: Option<Option<SandboxId>>,
     /// The last frame of its kernel whose events are in the log.
     pub kernel_frame: Option<u64>,
     /// When it was opened again.
@@ -81,7 +78,7 @@ pub struct SessionUpdate {
     pub active_at_ms: Option<UnixMillis>,
 }
 
-const COLUMNS: &str = "SELECT s.key, s.id, s.state, s.settings, s.opened_at_ms, s.workspace, s.sandbox, \
+const COLUMNS: &str = "SELECT s.key, s.id, s.state, s.settings, s.opened_at_ms, s.workspace, \
      p.active_at_ms, p.head, p.first, p.kernel_frame \
      FROM sessions s JOIN positions p ON p.session = s.key";
 
@@ -111,6 +108,45 @@ pub(super) fn list(
             from_row,
         )?
         .collect()
+}
+
+/// A session that was open when its server stopped, with what it takes to go on with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenSession {
+    /// The session.
+    pub row: SessionRow,
+    /// What its task knew, in its own words; none before it has begun.
+    pub memory: Option<String>,
+    /// Its cells that are not over, in the order in which they were accepted.
+    pub cells: Vec<UnfinishedCell>,
+}
+
+/// All sessions that are open.
+pub(super) fn open(db: &Connection) -> rusqlite::Result<Vec<OpenSession>> {
+    let rows: Vec<SessionRow> = db
+        .prepare_cached(&format!("{COLUMNS} WHERE s.state = 'open' ORDER BY s.key"))?
+        .query_map([], from_row)?
+        .collect::<Result<_, _>>()?;
+    rows.into_iter()
+        .map(|row| {
+            let memory = db
+                .prepare_cached("SELECT memory FROM memories WHERE session = ?1")?
+                .query_row([row.key.0], |memory| memory.get(0))
+                .optional()?;
+            let cells = cells::unfinished(db, row.key)?;
+            Ok(OpenSession { row, memory, cells })
+        })
+        .collect()
+}
+
+/// Keeps what a session's task knows, in place of what it knew before.
+pub(super) fn remember(db: &Connection, session: SessionKey, memory: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO memories (session, memory) VALUES (?1, ?2) \
+         ON CONFLICT (session) DO UPDATE SET memory = excluded.memory",
+    )?
+    .execute(params![session.0, memory])?;
+    Ok(())
 }
 
 /// Ended sessions that have not been active since.
@@ -157,7 +193,6 @@ pub(super) fn update(
     let SessionUpdate {
         state,
         settings,
-        sandbox,
         kernel_frame,
         opened_at_ms,
         active_at_ms,
@@ -165,16 +200,13 @@ pub(super) fn update(
     let known = db
         .prepare_cached(
             "UPDATE sessions SET state = coalesce(?2, state), settings = coalesce(?3, settings), \
-             opened_at_ms = coalesce(?4, opened_at_ms), \
-             sandbox = CASE WHEN ?5 THEN ?6 ELSE sandbox END WHERE key = ?1",
+             opened_at_ms = coalesce(?4, opened_at_ms) WHERE key = ?1",
         )?
         .execute(params![
             key.0,
             state.map(SessionState::as_str),
             settings.as_ref().map(settings_json),
             opened_at_ms.map(u64::cast_signed),
-            sandbox.is_some(),
-            sandbox.flatten().map(|sandbox| sandbox.to_string()),
         ])?;
     if known == 0 {
         return Err(StoreError::NoSuchSession(key).into());
@@ -202,6 +234,7 @@ pub(super) fn delete(db: &Connection, key: SessionKey) -> Result<(), Refused> {
     for sql in [
         "DELETE FROM positions WHERE session = ?1",
         "DELETE FROM cells WHERE session = ?1",
+        "DELETE FROM memories WHERE session = ?1",
         "INSERT INTO doomed (session) VALUES (?1)",
     ] {
         db.prepare_cached(sql)?.execute([key.0])?;
@@ -225,14 +258,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         settings: parsed(row, 3, |text| serde_json::from_str(text))?,
         opened_at_ms: unsigned(row, 4)?,
         workspace: row.get(5)?,
-        sandbox: match row.get_ref(6)? {
-            rusqlite::types::ValueRef::Null => None,
-            _ => Some(parsed(row, 6, str::parse)?),
-        },
-        active_at_ms: unsigned(row, 7)?,
-        head: unsigned(row, 8)?,
-        first: unsigned(row, 9)?,
-        kernel_frame: unsigned(row, 10)?,
+        active_at_ms: unsigned(row, 6)?,
+        head: unsigned(row, 7)?,
+        first: unsigned(row, 8)?,
+        kernel_frame: unsigned(row, 9)?,
     })
 }
 

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::id::SandboxId;
 use crate::model::settings::Settings;
 
 /// A store in a directory of its own.
@@ -83,6 +82,7 @@ fn append(session: SessionKey, first: Seq, sizes: &[usize]) -> Append {
         state: None,
         kernel_frame: None,
         active_at_ms: None,
+        memory: None,
     }
 }
 
@@ -117,6 +117,7 @@ async fn written_is_there_after_a_stop(fixture: Fixture) {
         cells: vec![CellChange::Queued {
             cell,
             key: Some("k".into()),
+            request: "{}".into(),
             seq: 2,
         }],
         kernel_frame: Some(u64::MAX),
@@ -190,6 +191,7 @@ async fn an_idempotency_key_names_one_cell_of_its_session() {
         cells: vec![CellChange::Queued {
             cell: CellId::new(),
             key: Some("k".into()),
+            request: "{}".into(),
             seq,
         }],
         ..append(session, seq, &[10])
@@ -201,7 +203,7 @@ async fn an_idempotency_key_names_one_cell_of_its_session() {
         matches!(again, Err(StoreError::CellExists { .. })),
         "{again:?}"
     );
-    assert_eq!(store.unfinished_cells(a).await.unwrap().len(), 1);
+    assert_eq!(store.open_sessions().await.unwrap()[0].cells.len(), 1);
 }
 
 #[tokio::test]
@@ -267,27 +269,76 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     let store = &fixture.store;
     let key = create(store, "a").await;
     let before = store.session(&id("a")).await.unwrap().unwrap();
-    let sandbox = Some(SandboxId::new());
     let update = SessionUpdate {
-        sandbox: Some(sandbox),
+        active_at_ms: Some(77),
         state: Some(SessionState::Ended),
         ..SessionUpdate::default()
     };
     store.update_session(key, update).await.unwrap();
     let after = store.session(&id("a")).await.unwrap().unwrap();
     let expected = SessionRow {
-        sandbox,
+        active_at_ms: 77,
         state: SessionState::Ended,
         ..before
     };
     assert_eq!(after, expected);
-    let update = SessionUpdate {
-        sandbox: Some(None),
-        ..SessionUpdate::default()
+}
+
+#[tokio::test]
+async fn what_a_task_knows_is_kept_with_its_events_as_long_as_its_session_is_open() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let key = create(store, "a").await;
+    let cell = CellId::new();
+    let queued = Append {
+        cells: vec![CellChange::Queued {
+            cell,
+            key: None,
+            request: "how".into(),
+            seq: 1,
+        }],
+        memory: Some("first".into()),
+        ..append(key, 1, &[10])
     };
-    store.update_session(key, update).await.unwrap();
-    let after = store.session(&id("a")).await.unwrap().unwrap();
-    assert_eq!(after.sandbox, None);
+    store.append(queued).await.unwrap();
+    store.append(append(key, 2, &[10])).await.unwrap();
+    let open = store.open_sessions().await.unwrap();
+    let found = UnfinishedCell {
+        cell,
+        queued: 1,
+        request: Some("how".into()),
+    };
+    assert_eq!(open[0].memory.as_deref(), Some("first"));
+    assert_eq!((open[0].row.head, &open[0].cells), (2, &vec![found]));
+
+    let refused = Append {
+        memory: Some("never".into()),
+        ..append(key, 9, &[10])
+    };
+    store.append(refused).await.unwrap_err();
+    let without_events = Append {
+        memory: Some("second".into()),
+        ..append(key, 3, &[])
+    };
+    store.append(without_events).await.unwrap();
+    let open = store.open_sessions().await.unwrap();
+    assert_eq!(open[0].memory.as_deref(), Some("second"));
+
+    let over = Append {
+        cells: vec![CellChange::Finished { cell, seq: 3 }],
+        state: Some(SessionState::Ended),
+        memory: Some("never".into()),
+        ..append(key, 3, &[10])
+    };
+    store.append(over).await.unwrap();
+    assert_eq!(store.open_sessions().await.unwrap(), []);
+    let again = Append {
+        state: Some(SessionState::Open),
+        ..append(key, 4, &[10])
+    };
+    store.append(again).await.unwrap();
+    let open = store.open_sessions().await.unwrap();
+    assert_eq!((open[0].memory.as_deref(), open[0].cells.len()), (None, 0));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use self::arena::Arena;
 use self::faults::Fault;
 
 /// Whether a fault that the design lets nobody feel may cost nothing.
-const STRICT: bool = false;
+const STRICT: bool = true;
 
 /// A number from the environment, or what is usual.
 fn setting<T: FromStr>(name: &str, usual: T) -> T {

@@ -1,6 +1,8 @@
 //! House tests: what a session promises, whatever its kernels run in.
 
+mod adoption;
 mod api;
 mod deadlines;
 mod lifecycle;
 mod queue;
+mod rollback;

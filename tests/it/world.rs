@@ -1,5 +1,6 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
+mod adoption;
 mod command_line;
 mod docs;
 mod examples;
@@ -9,3 +10,4 @@ mod full;
 mod kernel;
 mod many;
 mod resume;
+mod rollback;

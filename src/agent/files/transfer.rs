@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::wire::{PIECE, Wire};
 use super::{entry, entry_answer};
-use crate::agent::workspace::{FileError, Resolved, UPLOAD, Workspace};
+use crate::agent::workspace::{FileError, Resolved, Workspace};
 use crate::protocol::agent::Kind;
 use crate::protocol::files::{FileAnswer, FileErrorCode};
 
@@ -133,8 +133,7 @@ impl<'a> Upload<'a> {
         }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Not to be guessed, so that nothing can be planted there.
-        let temporary = format!("{UPLOAD}{}", uuid::Uuid::new_v4().simple());
+        let temporary = workspace.upload_name();
         let file = rustix::fs::openat(&place.directory, &*temporary, flags, MODE)
             .map_err(|error| FileError::system(path, error))?;
         // Not left to the mask of this process.

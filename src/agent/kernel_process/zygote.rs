@@ -25,6 +25,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait when its queue is full.
 const BUSY: Duration = Duration::from_millis(2);
 
+/// How long to wait when there is none.
+const GONE: Duration = Duration::from_millis(20);
+
 /// The largest answer.
 const ANSWER: usize = 64 * 1024;
 
@@ -94,6 +97,8 @@ async fn connect(directory: &OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
             Ok(()) => return descriptor::watched(socket, Interest::READABLE | Interest::WRITABLE),
             // Its queue of connections is full, and nothing tells when it is not (connect(2)).
             Err(Errno::AGAIN) => tokio::time::sleep(BUSY).await,
+            // It has died, and its successor does not listen yet: a server that was started again brings one.
+            Err(Errno::CONNREFUSED | Errno::NOENT) => tokio::time::sleep(GONE).await,
             Err(error) => return Err(error.into()),
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Asker, Supervisor};
+use super::{Asker, Origin, Supervisor, Wanted};
 use crate::agent::ExitReason;
 use crate::protocol::agent::{Kind, Stat};
 use crate::protocol::codec::Frame;
@@ -21,19 +21,26 @@ impl Supervisor {
                     control.ack(&mut self.outbox, frame.number);
                 }
             }
-            Ok(Kind::Request) => self.request(asker, frame.payload, false),
-            Ok(Kind::Execute) => self.request(asker, frame.payload, true),
+            Ok(Kind::Request | Kind::StartKernel | Kind::Restore)
+                if frame.number <= self.last_request => {}
+            Ok(Kind::Execute) if frame.number <= self.last_execution => {}
+            Ok(Kind::Request) => {
+                self.last_request = frame.number;
+                self.request(asker, frame.payload, false);
+            }
+            Ok(Kind::Execute) => {
+                self.last_execution = frame.number;
+                self.request(asker, frame.payload, true);
+            }
             Ok(Kind::Interrupt) => {
                 if let Some(kernel) = &self.kernel {
                     kernel.interrupt();
                 }
             }
-            Ok(Kind::StartKernel) if self.ending.is_some() => {
-                self.answer_error(asker, "the sandbox is being ended");
-            }
-            Ok(Kind::StartKernel) => self.start_kernel(asker),
+            Ok(Kind::StartKernel) => self.replace(asker, Origin::New),
+            Ok(Kind::Restore) => self.replace(asker, Origin::Checkpoint),
             Ok(Kind::KillKernel) => {
-                if let Some(asker) = self.wanted.take() {
+                if let Some(Wanted { asker, .. }) = self.wanted.take() {
                     self.answer_error(asker, "the kernel was ended before it had started");
                 }
                 self.end_kernel();
@@ -53,6 +60,16 @@ impl Supervisor {
         }
     }
 
+    /// Puts another kernel in the place of the one that is there.
+    fn replace(&mut self, asker: Asker, origin: Origin) {
+        self.last_request = asker.number;
+        if self.ending.is_some() {
+            self.answer_error(asker, "the sandbox is being ended");
+        } else {
+            self.start_kernel(asker, origin);
+        }
+    }
+
     fn request(&mut self, asker: Asker, json: Bytes, is_execution: bool) {
         let Some(kernel) = self.kernel.as_mut().filter(|kernel| kernel.is_alive()) else {
             self.answer_error(asker, "there is no kernel");
@@ -60,12 +77,14 @@ impl Supervisor {
         };
         let id = asker.number;
         let pid = kernel.pid;
+        let execution = is_execution.then(|| json.clone());
         match kernel
             .requests
             .send(id, json, is_execution, pid, &mut self.meter)
         {
             Ok(()) => {
-                if is_execution {
+                if let Some(execution) = execution {
+                    self.checkpoints.execution_began(id, &execution);
                     kernel.oom_kills = self.meter.oom_kills();
                     self.watch.cell_began();
                 }
@@ -93,7 +112,7 @@ impl Supervisor {
         let stat = Stat {
             memory_bytes: Some(self.meter.memory(pid)),
             cpu_us: self.meter.cpu_us(pid),
-            processes: self.meter.census(pid, u64::MAX).tasks,
+            processes: self.meter.tasks(pid),
             workspace_bytes: self.workspace.used(),
         };
         self.watch.soon();

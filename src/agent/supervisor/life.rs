@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rustix::process::{Pid, WaitStatus};
 use tokio::time::Instant;
 
-use super::{Asker, Starting, Supervisor};
+use super::{Asker, Origin, Starting, Supervisor, Wanted};
 use crate::agent::init;
 use crate::agent::kernel_process::{self, KILL_AGAIN, Kernel, StartError};
-use crate::protocol::agent::{KernelExit, Kind, WatchedLimit};
+use crate::protocol::agent::{Checkpoint, KernelExit, Kind, WatchedLimit};
 
 /// How many children that ended while a kernel was started are remembered: one of them may be the kernel.
 const MOST_REAPED: usize = 256;
@@ -21,21 +21,33 @@ impl Supervisor {
             let unreaped = kernel.and_then(|kernel| kernel.pid.filter(|_| kernel.status.is_none()));
             match init::reap(unreaped) {
                 Ok(Some((pid, status))) => self.ended(pid, status),
-                Ok(None) => return,
-                Err(()) => {
-                    if let Some(kernel) = &mut self.kernel
-                        && self.starting.is_none()
+                Ok(None) => {
+                    // Twins are children too, and are not waited for.
+                    let twins = self.checkpoints.pids();
+                    if !twins.is_empty()
+                        && init::is_pid_one()
+                        && init::others(&twins).next().is_none()
                     {
-                        kernel.is_alone();
+                        self.nobody_is_left();
                     }
                     return;
                 }
+                Err(()) => return self.nobody_is_left(),
             }
+        }
+    }
+
+    fn nobody_is_left(&mut self) {
+        if let Some(kernel) = &mut self.kernel
+            && self.starting.is_none()
+        {
+            kernel.is_alone();
         }
     }
 
     /// Takes note of a child that has ended.
     fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        self.checkpoints.ended(pid);
         match &mut self.kernel {
             Some(kernel) if kernel.pid == Some(pid) => {
                 kernel.status = Some(status);
@@ -51,8 +63,10 @@ impl Supervisor {
 
     /// Ends the kernel and everything it has started. It is buried once all are dead and what they wrote is framed.
     pub(super) fn end_kernel(&mut self) {
+        // One that has just announced itself is to be spared too.
+        self.take_in_twins();
         if let Some(kernel) = &mut self.kernel {
-            kernel.end();
+            kernel.end(&self.checkpoints.pids());
             self.kill_again = Some(Instant::now() + KILL_AGAIN);
             self.more = true;
         }
@@ -72,31 +86,51 @@ impl Supervisor {
             peak_memory_bytes: self.meter.peak(None),
             limit: kernel.limit,
             violation: kernel.violation.map(|violation| violation.to_string()),
+            checkpoint: self.checkpoints.newest().map(|before| Checkpoint {
+                before: before.map(str::to_owned),
+            }),
         };
         let json = serde_json::to_vec(&exit).expect("an exit is plain data");
         self.outbox.push(Kind::KernelExited, &json);
         self.kill_again = None;
         self.watch.kernel_ended();
-        if let Some(asker) = self.wanted.take() {
-            self.start_kernel(asker);
+        self.start_wanted();
+    }
+
+    fn start_wanted(&mut self) {
+        if let Some(Wanted { asker, origin }) = self.wanted.take() {
+            self.start_kernel(asker, origin);
         }
     }
 
-    /// Starts a kernel, after the current one has been ended.
-    pub(super) fn start_kernel(&mut self, asker: Asker) {
+    /// Starts a kernel, or wakes one, after the current one has been ended.
+    pub(super) fn start_kernel(&mut self, asker: Asker, origin: Origin) {
+        if origin == Origin::New {
+            self.checkpoints.clear();
+        }
         if self.kernel.is_some() || self.starting.is_some() {
-            if let Some(earlier) = self.wanted.replace(asker) {
-                self.answer_error(earlier, "another kernel was asked for meanwhile");
+            if let Some(earlier) = self.wanted.replace(Wanted { asker, origin }) {
+                self.answer_error(earlier.asker, "another kernel was asked for meanwhile");
             }
             self.end_kernel();
             return;
         }
+        let twin = match origin {
+            Origin::New => None,
+            Origin::Checkpoint => match self.checkpoints.take_newest() {
+                None => return self.answer_error(asker, "there is no checkpoint"),
+                twin => twin,
+            },
+        };
         match Kernel::prepare(self.kernels + 1, self.meter.oom_kills()) {
             Ok((kernel, ends)) => {
                 self.kernel = Some(kernel);
                 self.reaped.clear();
                 let (source, jail) = (Arc::clone(&self.source), Arc::clone(&self.jail));
-                let task = tokio::spawn(kernel_process::start(source, jail, ends));
+                let task = match twin {
+                    Some(twin) => tokio::spawn(kernel_process::wake(twin, ends)),
+                    None => tokio::spawn(kernel_process::start(source, jail, ends)),
+                };
                 self.starting = Some(Starting { asker, task });
             }
             Err(error) => self.answer_error(asker, &error.to_string()),
@@ -120,6 +154,7 @@ impl Supervisor {
                 if kernel.is_alive() && kernel.status.is_none() {
                     let answer = serde_json::json!({ "kernel": kernel.number });
                     self.meter.reset_peak(Some(pid));
+                    self.watch.kernel_began(pid);
                     self.watch.soon();
                     self.answer(starting.asker, &answer);
                 } else {
@@ -135,9 +170,7 @@ impl Supervisor {
                 self.kill_again = None;
                 self.kill_everybody();
                 self.answer_error(starting.asker, &error.to_string());
-                if let Some(asker) = self.wanted.take() {
-                    self.start_kernel(asker);
-                }
+                self.start_wanted();
             }
         }
     }

@@ -103,16 +103,20 @@ fn output_of_processes_alone_comes_too() {
 fn usage_comes_before_the_reply_of_an_execution_only() {
     let agent = TestAgent::start();
     let (mut client, mut kernel) = agent.connect_with_kernel();
-    client.send_json(Kind::Request, 1, &json!({ "id": 1, "op": "complete" }));
+    client.send_json(Kind::Request, 201, &json!({ "id": 201, "op": "complete" }));
     client.execute(2);
-    client.send_json(Kind::Request, 3, &json!({ "id": 3, "op": "input_reply" }));
-    for id in 1..=3 {
+    client.send_json(
+        Kind::Request,
+        203,
+        &json!({ "id": 203, "op": "input_reply" }),
+    );
+    for id in [201, 2, 203] {
         assert_eq!(kernel.request()["id"], id);
     }
     let (_, hello) = agent.connect(0);
     assert_eq!(hello.executing, Some(2));
     let (mut client, _) = agent.connect(0);
-    kernel.reply(1);
+    kernel.reply(201);
     kernel.reply(2);
     assert_eq!(client.kept().kind, Kind::Reply as u8);
     let usage: UsageReport = serde_json::from_slice(&client.kept().payload).unwrap();
@@ -161,12 +165,12 @@ fn the_end_of_a_kernel_is_told_before_the_beginning_of_the_next() {
     let agent = TestAgent::start();
     let (mut client, kernel) = agent.connect_with_kernel();
     kernel.print("last words");
-    client.send(Kind::StartKernel, 5, b"");
+    client.send(Kind::StartKernel, 500, b"");
     let _next = agent.zygote.next();
     assert_eq!(client.receive().unwrap().kind, Kind::Stdout as u8);
     assert_eq!(client.receive().unwrap().kind, Kind::KernelExited as u8);
     let answer = client.receive().unwrap();
-    assert_eq!((answer.kind, answer.number), (Kind::Answer as u8, 5));
+    assert_eq!((answer.kind, answer.number), (Kind::Answer as u8, 500));
     assert_eq!(&answer.payload[..], br#"{"kernel":2}"#);
 }
 
@@ -184,6 +188,26 @@ fn a_refused_start_is_answered_with_the_reason() {
     let kernel = agent.start_kernel(&mut client);
     kernel.exit(0);
     assert_eq!(client.wait_exit().kernel, 1);
+}
+
+#[test]
+fn what_a_server_sends_again_is_not_done_again() {
+    let agent = TestAgent::start();
+    let (mut client, mut kernel) = agent.connect_with_kernel();
+    client.execute(7);
+    assert_eq!(kernel.request()["id"], 7);
+    let (mut client, hello) = agent.connect(0);
+    assert_eq!((hello.last_execution, hello.last_request), (7, 101));
+    assert!(!hello.starting);
+    client.execute(7);
+    client.send(Kind::StartKernel, 101, b"");
+    client.send_json(Kind::Request, 101, &json!({ "id": 101, "op": "complete" }));
+    client.execute(8);
+    client.send_json(Kind::Request, 102, &json!({ "id": 102, "op": "complete" }));
+    assert_eq!(kernel.request()["id"], 8);
+    assert_eq!(kernel.request()["id"], 102);
+    let (_, hello) = agent.connect(0);
+    assert_eq!(hello.kernels, 1);
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Adds up what a workspace holds, step by step, so that nothing waits for it.
+//! Adds up what a workspace holds, step by step, so that nothing waits for it; and sweeps away what an agent that was killed has half received.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use tokio::time::{Duration, Instant};
+
+use crate::agent::workspace::Workspace;
 
 /// How many entries are looked at in one step: less than a millisecond.
 const STEP: usize = 256;
@@ -43,7 +45,7 @@ impl Scan {
     }
 
     /// Goes on. Returns whether it has come to its end.
-    pub(crate) fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self, workspace: &Workspace) -> bool {
         let began = Instant::now();
         for _ in 0..STEP {
             let depth = self.levels.len();
@@ -59,6 +61,10 @@ impl Scan {
                 continue;
             }
             let directory = level.fd().expect("a directory on Linux has a descriptor");
+            if workspace.is_left_over(name.to_bytes()) {
+                // A directory of that name is nobody's upload, and stays.
+                let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+            }
             let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
@@ -116,10 +122,32 @@ mod tests {
     use super::*;
 
     fn scan(path: &std::path::Path) -> Scan {
-        let root = fs::File::open(path).unwrap().into();
-        let mut scan = Scan::new(&root).unwrap();
-        while !scan.step() {}
+        let workspace = Workspace::open(path, u64::MAX, &serde_json::Value::Null).unwrap();
+        let mut scan = Scan::new(workspace.root()).unwrap();
+        while !scan.step(&workspace) {}
         scan
+    }
+
+    #[test]
+    fn what_a_killed_agent_has_half_received_is_swept_away() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir(path("below")).unwrap();
+        let workspace = Workspace::open(root.path(), u64::MAX, &serde_json::Value::Null).unwrap();
+        let own = workspace.upload_name();
+        for name in [
+            ".evercell-upload-1",
+            "below/.evercell-upload-2",
+            &own,
+            "file",
+        ] {
+            fs::write(path(name), "x").unwrap();
+        }
+        let mut scan = Scan::new(workspace.root()).unwrap();
+        while !scan.step(&workspace) {}
+        assert!(path(&own).exists() && path("file").exists());
+        assert!(!path(".evercell-upload-1").exists());
+        assert!(!path("below/.evercell-upload-2").exists());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Detail;
 use crate::config::units::{show_duration, show_size};
 use crate::model::event::{
-    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, Usage, Verdict,
+    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, StartReason, Usage,
+    Verdict,
 };
 
 /// An event in words; none where it is shown in another way or needs none.
@@ -22,14 +23,21 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             python,
             warm,
             took_ms,
-            ..
+            reason,
         } if everything => {
-            let how = if *warm { "from the pool" } else { "made anew" };
+            let how = match (reason, warm) {
+                (StartReason::RolledBack, _) => "from a checkpoint",
+                (_, true) => "from the pool",
+                (_, false) => "made anew",
+            };
             Some(format!(
                 "a kernel is ready: Python {python}, {how}, after {took_ms} ms"
             ))
         }
         Event::KernelFailed { message } => Some(format!("no kernel could be started: {message}")),
+        Event::KernelAdopted { .. } => {
+            Some("the server was started again; nothing was lost".to_owned())
+        }
         Event::KernelLost { cause, state } => Some(format!(
             "the kernel is gone: {}; {}",
             cause_in_words(cause),

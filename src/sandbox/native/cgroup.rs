@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::SandboxId;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, MIB};
 
 /// A controller that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +214,8 @@ pub struct Gauges {
     pub memory: Option<OwnedFd>,
     /// The most of it; writable, a write sets it back.
     pub memory_peak: Option<OwnedFd>,
+    /// What the memory is made of.
+    pub memory_stat: Option<OwnedFd>,
     /// Holds a line `oom_kill N`.
     pub oom: Option<OwnedFd>,
     /// Holds a line `usage_usec N` (version 2).
@@ -250,6 +252,24 @@ fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         flags | OFlags::CLOEXEC,
         Mode::empty(),
     )?)
+}
+
+/// What a checkpoint may hold beside the kernel, so that it does not make a cell fail that would have fitted without it: as much again, but no more
+/// than this. The agent keeps the kernel itself within the limit.
+const CHECKPOINT_ROOM: u64 = 1024 * MIB;
+
+/// The process of a checkpoint, and the one that makes it beside threads.
+pub(super) const CHECKPOINT_PROCESSES: u32 = 2;
+
+/// The bound of memory for a limit.
+fn memory(limits: &Limits) -> u64 {
+    let room = limits.memory_bytes.min(CHECKPOINT_ROOM);
+    limits.memory_bytes.saturating_add(room)
+}
+
+/// The bound of processes and threads for a limit.
+fn processes(limits: &Limits) -> u64 {
+    u64::from(limits.processes.saturating_add(CHECKPOINT_PROCESSES))
 }
 
 /// Processor time per period for a limit, in microseconds; the period is 100 ms.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::cgroup::CHECKPOINT_PROCESSES;
 use super::rootfs::{HOME, PYTHON_ENV, WORKSPACE};
 use super::sys;
 use crate::model::limits::{Limits, MIB};
@@ -64,7 +65,7 @@ fn rlimits(limits: &Limits, memory: Memory) -> Value {
     set("NOFILE", 4096, 16384);
     set("CORE", 0, 0);
     // Counted in the sandbox's own user namespace (Linux 5.14), the agent included.
-    let processes = u64::from(limits.processes) + 1;
+    let processes = u64::from(limits.processes) + 1 + u64::from(CHECKPOINT_PROCESSES);
     set("NPROC", processes, processes);
     set("FSIZE", limits.workspace_bytes, limits.workspace_bytes);
     set("MEMLOCK", 8 * MIB, 8 * MIB);

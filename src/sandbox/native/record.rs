@@ -25,6 +25,8 @@ pub(super) const AGENT_SOCKET: &str = "agent.sock";
 pub(super) const AGENT_LOG: &str = "agent.log";
 /// The pid of a sandbox's first process.
 pub(super) const PID: &str = "pid";
+/// What the last line of its log says when an agent has ended because no server came back.
+pub const ORPHANED: &str = "no server came back in time, so it ended itself";
 const RECORD: &str = "record.json";
 
 /// How a sandbox is made.
@@ -131,6 +133,11 @@ impl Process {
     /// Reads it from a sandbox's directory.
     pub(super) fn read(directory: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&fs::read(directory.join(PID))?)?)
+    }
+
+    /// Whether the machine has not been started again since.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot)
     }
 
     /// Its pid.

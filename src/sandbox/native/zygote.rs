@@ -55,8 +55,14 @@ pub(super) struct Zygote {
 
 #[derive(Clone, Debug)]
 enum State {
-    Alive { pid: u32 },
-    Dead { why: String },
+    /// The first one of a server that has found sandboxes, which do not need it yet.
+    Starting,
+    Alive {
+        pid: u32,
+    },
+    Dead {
+        why: String,
+    },
 }
 
 /// One zygote that is running.
@@ -76,7 +82,8 @@ pub(super) struct Starter {
 }
 
 impl Zygote {
-    /// Writes down how the house is made and starts a zygote, in `house` if there is one already. Returns when it is ready.
+    /// Writes down how the house is made and starts a zygote, in `house` if there is one already. Returns when it is ready, or at once if there
+    /// is a house: then sandboxes are there that can be used without it.
     pub(super) async fn start(
         starter: Starter,
         spec: &House,
@@ -85,21 +92,23 @@ impl Zygote {
         starter
             .write(spec)
             .map_err(|error| cannot("prepare the zygote's directory", &error))?;
-        let running = starter.start(house.as_ref()).await?;
-        let pid = running.child.id().unwrap_or_default();
-        let house = match house {
-            Some(house) => house,
-            None => fs::File::open(format!("/proc/{pid}/ns/user"))
-                .map_err(|error| cannot("open the user namespace of the zygote", &error))?
-                .into(),
+        let (first, house, state) = match house {
+            Some(house) => (None, house, State::Starting),
+            None => {
+                let running = starter.start(None).await?;
+                let pid = running.child.id().unwrap_or_default();
+                let house = fs::File::open(format!("/proc/{pid}/ns/user"))
+                    .map_err(|error| cannot("open the user namespace of the zygote", &error))?;
+                (Some(running), house.into(), State::Alive { pid })
+            }
         };
         let house = Arc::new(house);
-        let (state, alive) = watch::channel(State::Alive { pid });
+        let (state, alive) = watch::channel(state);
         let (stopping, stopped) = watch::channel(false);
         let task = tokio::spawn(supervise(
             starter,
             Arc::clone(&house),
-            running,
+            first,
             state,
             stopped,
         ));
@@ -116,10 +125,23 @@ impl Zygote {
         self.house.try_clone()
     }
 
+    /// Waits for the first one, if it is being started.
+    pub(super) async fn begun(&self) {
+        let mut alive = self.alive.clone();
+        // An error says that the supervisor is gone: then it is not alive.
+        let _ = alive
+            .wait_for(|state| !matches!(state, State::Starting))
+            .await;
+    }
+
     /// The pid of the zygote, or why there is none.
     pub(super) fn pid(&self) -> Result<u32, SandboxError> {
         match &*self.alive.borrow() {
             State::Alive { pid } => Ok(*pid),
+            State::Starting => Err(SandboxError::Environment {
+                why: "the process that all kernels are forked from is being started".into(),
+                hint: "try again in a moment".into(),
+            }),
             State::Dead { why } => Err(SandboxError::Environment {
                 why: format!("the process that all kernels are forked from has died: {why}"),
                 hint: "it is started again by itself; if this stays, run `make env`, then `evercell doctor`".into(),
@@ -158,11 +180,29 @@ impl Zygote {
 async fn supervise(
     starter: Starter,
     house: Arc<OwnedFd>,
-    mut running: Running,
+    first: Option<Running>,
     state: watch::Sender<State>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut pause = FIRST_PAUSE;
+    let mut running = match first {
+        Some(running) => running,
+        None => {
+            let Some(running) = start_again(
+                &starter,
+                &house,
+                &state,
+                &mut stopped,
+                &mut pause,
+                Duration::ZERO,
+            )
+            .await
+            else {
+                return;
+            };
+            running
+        }
+    };
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
@@ -175,29 +215,47 @@ async fn supervise(
         if started.elapsed() >= PROVEN {
             pause = FIRST_PAUSE;
         }
-        running = loop {
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = told_to(&mut stopped) => return,
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            let next = tokio::select! {
-                next = starter.start(Some(&house)) => next,
-                () = told_to(&mut stopped) => return,
-            };
-            match next {
-                Ok(next) => break next,
-                Err(error) => {
-                    tracing::error!(%error, pause_ms = pause.as_millis(), "the zygote does not start");
-                    state.send_replace(State::Dead {
-                        why: error.to_string(),
-                    });
-                }
-            }
+        let wait = pause;
+        let next = start_again(&starter, &house, &state, &mut stopped, &mut pause, wait).await;
+        let Some(next) = next else {
+            return;
         };
-        state.send_replace(State::Alive {
-            pid: running.child.id().unwrap_or_default(),
-        });
+        running = next;
+    }
+}
+
+/// Starts a zygote after `wait`, and again until one starts; none when it is to end.
+async fn start_again(
+    starter: &Starter,
+    house: &OwnedFd,
+    state: &watch::Sender<State>,
+    stopped: &mut watch::Receiver<bool>,
+    pause: &mut Duration,
+    mut wait: Duration,
+) -> Option<Running> {
+    loop {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = told_to(stopped) => return None,
+        }
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        wait = *pause;
+        let next = tokio::select! {
+            next = starter.start(Some(house)) => next,
+            () = told_to(stopped) => return None,
+        };
+        match next {
+            Ok(next) => {
+                let pid = next.child.id().unwrap_or_default();
+                state.send_replace(State::Alive { pid });
+                return Some(next);
+            }
+            Err(error) => {
+                tracing::error!(%error, pause_ms = wait.as_millis(), "the zygote does not start");
+                let why = error.to_string();
+                state.send_replace(State::Dead { why });
+            }
+        }
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Actor;
+use super::acts::Act;
 use super::running::{InputWait, Running};
-use crate::model::event::{Cause, CellStatus, Event, InputOutcome, InterruptReason, Rung, Verdict};
+use crate::model::event::{
+    Cause, CellStatus, Event, InputOutcome, InterruptReason, Protection, Rung, Verdict,
+};
 use crate::model::output::VariableChanges;
 use crate::protocol::kernel::{
     Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
@@ -26,6 +29,7 @@ impl Actor {
         };
         let (running, event) = self.begin(waiting);
         self.running = Some(running);
+        self.output.bytes = 0;
         self.pending.push(event);
     }
 
@@ -39,6 +43,7 @@ impl Actor {
         let Waiting {
             cell,
             request,
+            queued,
             limit,
         } = waiting;
         let timeouts = &self.settings.timeouts;
@@ -56,6 +61,7 @@ impl Actor {
         let running = Running {
             cell,
             request,
+            queued,
             execution_count,
             started: now,
             started_at_ms: unix_ms(),
@@ -63,6 +69,7 @@ impl Actor {
             request_id: None,
             stopping: None,
             input: None,
+            answered: None,
             usage: None,
         };
         (running, event)
@@ -80,7 +87,6 @@ impl Actor {
         let Some(kernel) = self.kernel.connected() else {
             return;
         };
-        self.output.bytes = 0;
         let request = &running.request;
         let execute = Execute {
             cell: running.cell.to_string(),
@@ -90,7 +96,7 @@ impl Actor {
             allow_stdin: request.allow_stdin,
             user_expressions: request.user_expressions.clone(),
         };
-        match kernel.request(Request::Execute(Box::new(execute))) {
+        match kernel.execute(running.queued, execute) {
             Ok(id) => {
                 running.request_id = Some(id);
                 self.kernel.mark_used();
@@ -175,6 +181,7 @@ impl Actor {
                 error: None,
                 user_expressions: None,
                 variables: None,
+                unprotected: None,
             };
             return self.finish(broken);
         };
@@ -206,6 +213,7 @@ impl Actor {
         if running.execution_count.is_some() {
             self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
         }
+        let checkpoint = running.protection(reply.unprotected);
         self.pending.push(Event::CellFinished {
             cell: running.cell,
             status,
@@ -219,6 +227,7 @@ impl Actor {
             user_expressions: reply
                 .user_expressions
                 .filter(|values| values.as_object().is_some_and(|map| !map.is_empty())),
+            checkpoint: Some(checkpoint),
         });
         self.idle_since = Instant::now();
         if status == CellStatus::Error
@@ -230,6 +239,12 @@ impl Actor {
 
     /// The running cell's kernel is gone, and the variables with it.
     pub(super) fn finish_lost(&mut self, cause: &Cause, why: &str) {
+        let why = why.to_owned();
+        self.finish_dead(cause, Verdict::Lost { why });
+    }
+
+    /// The running cell's kernel is gone.
+    pub(super) fn finish_dead(&mut self, cause: &Cause, state: Verdict) {
         self.close_input(InputOutcome::Interrupted);
         let Some(running) = self.running.take() else {
             return;
@@ -239,9 +254,11 @@ impl Actor {
             cell: running.cell,
             status: CellStatus::Error,
             cause: Some(cause.clone()),
-            state: Verdict::Lost {
-                why: why.to_owned(),
+            checkpoint: match &state {
+                Verdict::RolledBack { before } => Some(Protection::Before(*before)),
+                Verdict::Kept | Verdict::Lost { .. } => None,
             },
+            state,
             execution_count: running.execution_count,
             usage: Some(running.usage(self.output.bytes)),
             variables: None,
@@ -275,7 +292,7 @@ impl Actor {
             reason,
             rung: Rung::Sigint,
         });
-        self.signal(Rung::Sigint);
+        self.acts.push(Act::Signal(Rung::Sigint));
     }
 
     /// Does what time asks for: input that nobody gave, the warning, the deadline, the next rung.
@@ -293,12 +310,8 @@ impl Actor {
             }
         } else if let Some(input) = &running.input {
             if input.until <= now {
-                let request = Request::InputReply {
-                    request: input.request.clone(),
-                    value: None,
-                    eof: true,
-                };
-                self.tell_kernel(request);
+                let request = input.request.clone();
+                self.answer_kernel(request, None);
                 self.close_input(InputOutcome::TimedOut);
             }
         } else if running.deadline.at() <= now {
@@ -324,31 +337,23 @@ impl Actor {
         match (running.climb(), reason) {
             (Some(rung), Some(reason)) => {
                 self.pending.push(Event::Interrupted { cell, reason, rung });
-                self.signal(rung);
+                self.acts.push(Act::Signal(rung));
             }
             // Even the kill was not followed by an end: the sandbox itself is given up.
             _ => self.sandbox_lost("the kernel could not be killed"),
         }
     }
 
-    fn signal(&self, rung: Rung) {
-        let Some(kernel) = self.kernel.connected() else {
-            return;
-        };
-        let sent = match rung {
-            Rung::Sigint | Rung::SecondSigint => kernel.interrupt(),
-            Rung::Kill => kernel.kill(),
-        };
-        if let Err(error) = sent {
-            tracing::debug!(error = %error, "a signal could not be sent");
-        }
-    }
-
-    pub(super) fn tell_kernel(&self, request: Request) {
-        if let Some(kernel) = self.kernel.connected()
-            && let Err(error) = kernel.request(request)
-        {
-            tracing::debug!(error = %error, "a request could not be sent");
+    /// Gives the kernel the line that it asked for; no value is the end of the file.
+    pub(super) fn answer_kernel(&mut self, request: String, value: Option<String>) {
+        let eof = value.is_none();
+        let number = self.tell_kernel(Request::InputReply {
+            request,
+            value,
+            eof,
+        });
+        if let Some(running) = self.running.as_mut() {
+            running.answered = running.input.clone().map(|input| (input, number));
         }
     }
 }
@@ -364,5 +369,6 @@ pub(super) fn aborted(cell: crate::model::id::CellId, cause: Cause) -> Event {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     }
 }

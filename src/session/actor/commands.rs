@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Actor;
 use super::cells::aborted;
-use crate::kernel::KernelError;
+use super::running::Running;
 use crate::model::event::{
     Cause, CommAction, CommMessage, CommSide, Event, InputOutcome, InterruptReason, StartReason,
 };
@@ -15,6 +15,7 @@ use crate::session::clock::millis;
 use crate::session::command::{
     CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
 };
+use crate::session::memory::Memory;
 use crate::session::queue::Waiting;
 use crate::session::view::Status;
 use crate::store::CellRow;
@@ -39,7 +40,10 @@ impl Actor {
                 self.publish();
                 drop(reply.send(answer));
             }
-            Command::Interrupt { cell, reply } => drop(reply.send(self.interrupt(cell))),
+            Command::Interrupt { cell, reply } => {
+                let answer = self.interrupt(cell);
+                self.answer_later(reply, answer);
+            }
             Command::Cancel { cell, reply } => {
                 let answer = self.cancel(cell).await;
                 self.publish();
@@ -47,14 +51,18 @@ impl Actor {
             }
             Command::Restart { reply } => {
                 let answer = self.restart_asked();
-                self.publish();
-                drop(reply.send(answer));
+                self.answer_later(reply, answer);
             }
-            Command::Input { answer, reply } => drop(reply.send(self.answer_input(answer))),
+            Command::Input { answer, reply } => {
+                let answer = self.answer_input(answer);
+                self.answer_later(reply, answer);
+            }
             Command::Ask { request, reply } => self.ask(request, reply),
             Command::Comm { message, reply } => drop(reply.send(self.comm(message).await)),
             Command::Files { reply } => self.files(reply),
-            Command::End { .. } => unreachable!("the loop handles the end"),
+            Command::End { .. } | Command::Leave { .. } => {
+                unreachable!("the loop handles the end")
+            }
         }
     }
 
@@ -75,7 +83,7 @@ impl Actor {
         let cell = CellId::new();
         let position = u32::try_from(self.queue.len() + usize::from(self.running.is_some()))
             .unwrap_or(u32::MAX);
-        let key = request.key.clone().map(|key| (cell, key));
+        let kept = Some((cell, request.clone()));
         let queued = Event::CellQueued {
             cell,
             code: request.code.clone(),
@@ -86,6 +94,7 @@ impl Actor {
         let waiting = Waiting {
             cell,
             request,
+            queued: 0,
             limit,
         };
         let ceiling = Duration::from_millis(self.settings.timeouts.ceiling_ms).max(limit);
@@ -99,9 +108,18 @@ impl Actor {
         // Nothing changes before the cell is in the log: if it cannot be written, the cell was never accepted.
         if position == 0 && self.can_begin() {
             let (running, started) = self.begin(waiting);
-            let last = self.record(vec![queued, started], key).await?;
+            let memory = running.memory();
+            let begins = |now: &mut Memory| {
+                now.running = Some(memory);
+                now.output.bytes = 0;
+            };
+            let last = self.record(vec![queued, started], kept, begins).await?;
             let deadlines = running.deadlines();
-            self.running = Some(running);
+            self.running = Some(Running {
+                queued: last - 1,
+                ..running
+            });
+            self.output.bytes = 0;
             return Ok(Queued {
                 cell,
                 seq: last - 1,
@@ -110,8 +128,11 @@ impl Actor {
                 duplicate: false,
             });
         }
-        let seq = self.record(vec![queued], key).await?;
-        self.queue.push(waiting);
+        let seq = self.record(vec![queued], kept, |_| {}).await?;
+        self.queue.push(Waiting {
+            queued: seq,
+            ..waiting
+        });
         if self.kernel.status() == Status::Dead {
             self.launch(StartReason::Recovered);
         }
@@ -225,7 +246,14 @@ impl Actor {
                 deadline_at_ms: Some(super::at_ms(moved.at())),
                 extendable: moved.extendable(),
             };
-            self.record(vec![extended(&deadlines, by)], None).await?;
+            let moves = |now: &mut Memory| {
+                if let Some(running) = &mut now.running {
+                    running.limit = moved.limit();
+                    running.warned = moved.is_warned();
+                }
+            };
+            self.record(vec![extended(&deadlines, by)], None, moves)
+                .await?;
             if let Some(running) = self.running.as_mut() {
                 running.deadline = moved;
             }
@@ -249,7 +277,11 @@ impl Actor {
             deadline_at_ms: None,
             extendable: ceiling - limit,
         };
-        self.record(vec![extended(&deadlines, by)], None).await?;
+        let moves = |now: &mut Memory| {
+            now.limits.insert(cell, millis(limit));
+        };
+        self.record(vec![extended(&deadlines, by)], None, moves)
+            .await?;
         if let Some(waiting) = self.queue.find(cell) {
             waiting.limit = limit;
         }
@@ -263,7 +295,6 @@ impl Actor {
             _ => return Err(Denied::NothingRuns.into()),
         }
         let cell = self.running.as_ref().map(|running| running.cell);
-        // The signal goes first; that it is in the log follows at once.
         self.stop_cell(InterruptReason::Requested);
         Ok(Interruption { cell })
     }
@@ -279,7 +310,10 @@ impl Actor {
         if self.queue.find(cell).is_none() {
             return Err(self.not_here(cell).await);
         }
-        self.record(vec![aborted(cell, Cause::Cancelled)], None)
+        let leaves = |now: &mut Memory| {
+            now.limits.remove(&cell);
+        };
+        self.record(vec![aborted(cell, Cause::Cancelled)], None, leaves)
             .await?;
         self.queue.remove(cell);
         Ok(())
@@ -323,12 +357,8 @@ impl Actor {
         }) else {
             return Err(Denied::NoInput.into());
         };
-        let eof = value.is_none();
-        self.tell_kernel(Request::InputReply {
-            request: open.request.clone(),
-            value,
-            eof,
-        });
+        let open = open.request.clone();
+        self.answer_kernel(open, value);
         self.close_input(InputOutcome::Answered);
         Ok(())
     }
@@ -341,7 +371,7 @@ impl Actor {
         }
     }
 
-    fn put_question(&self, request: Request) -> Result<u64, SessionError> {
+    fn put_question(&mut self, request: Request) -> Result<u64, SessionError> {
         if self.running.is_some() {
             return Err(Denied::KernelBusy.into());
         }
@@ -352,10 +382,7 @@ impl Actor {
             let problem = self.kernel.problem().unwrap_or("it is being started");
             return Err(Denied::NoKernel(problem.to_owned()).into());
         }
-        let kernel = self.kernel.connected().ok_or(Denied::Busy)?;
-        kernel
-            .request(request)
-            .map_err(|error: KernelError| SessionError::Kernel(error))
+        Ok(self.tell_kernel(request))
     }
 
     async fn comm(&mut self, message: CommMessage) -> Result<(), SessionError> {
@@ -370,6 +397,7 @@ impl Actor {
                 message: message.clone(),
             }],
             None,
+            |_| {},
         )
         .await?;
         let CommMessage {

@@ -6,22 +6,19 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::Actor;
+use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
-use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
+use crate::model::event::{Cause, Event, StartReason};
 use crate::model::output::StreamName;
-use crate::protocol::agent::{KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
 use crate::session::command::Denied;
 use crate::session::view::Status;
-use crate::store::SessionUpdate;
 
 /// How long a restart may take before the sandbox is given up.
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
-/// The number of the signal that a kernel is killed with; see signal(7).
-const SIGKILL: i32 = 9;
-/// A kernel that dies sooner than this without having run a cell would only die again.
-const TOO_SOON: Duration = Duration::from_secs(5);
+/// How long a checkpoint may take to wake before a new kernel is started.
+const WAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What there is of a kernel.
 pub(in crate::session) enum KernelState {
@@ -47,6 +44,8 @@ pub(in crate::session) enum KernelState {
         request: u64,
         /// How many earlier ones there are whose end is still to come.
         replaces: u32,
+        /// What ended the one before, if it is a checkpoint that is being woken.
+        rolls_back: Option<Cause>,
     },
     /// There is none; the next cell tries again.
     Dead { problem: String },
@@ -110,10 +109,14 @@ impl KernelState {
 
     /// When time will have something to say about it.
     pub(super) fn due(&self) -> Option<Instant> {
-        if let Self::Restarting { since, .. } = self {
-            Some(*since + RESTART_LIMIT)
-        } else {
-            None
+        match self {
+            Self::Restarting {
+                since,
+                rolls_back: Some(_),
+                ..
+            } => Some(*since + WAKE_LIMIT),
+            Self::Restarting { since, .. } => Some(*since + RESTART_LIMIT),
+            _ => None,
         }
     }
 
@@ -161,7 +164,7 @@ impl Actor {
     }
 
     /// A launch has come to its end.
-    pub(super) async fn launched(&mut self, result: Result<Claimed, KernelError>) {
+    pub(super) fn launched(&mut self, result: Result<Claimed, KernelError>) {
         let KernelState::Launching { reason, since, .. } = &self.kernel else {
             return;
         };
@@ -176,13 +179,6 @@ impl Actor {
                     warm,
                     ..
                 } = claimed;
-                let update = SessionUpdate {
-                    sandbox: Some(Some(kernel.sandbox())),
-                    ..SessionUpdate::default()
-                };
-                if let Err(error) = self.store.update_session(self.key, update).await {
-                    tracing::error!(session.id = %self.id, error = %error, "the session's sandbox could not be recorded");
-                }
                 (self.frame, self.acknowledged) = (frame, frame);
                 self.execution_count = 0;
                 for waiting in self.waiting_for_files.drain(..) {
@@ -209,7 +205,7 @@ impl Actor {
     }
 
     /// There is no kernel, and cells that wait for one end. The next cell or a restart tries again.
-    fn no_kernel(&mut self, problem: String) {
+    pub(super) fn no_kernel(&mut self, problem: String) {
         self.pending.push(Event::KernelFailed {
             message: problem.clone(),
         });
@@ -227,7 +223,11 @@ impl Actor {
                 self.output.stream(&mut self.pending, cell, name, &bytes);
             }
             Occurrence::Message(message, buffers) => match *message {
-                Message::Ready { python, .. } => self.restarted(python),
+                Message::Ready {
+                    python,
+                    execution_count,
+                    ..
+                } => self.restarted(python, execution_count),
                 message => self.message(message, &buffers),
             },
             Occurrence::Reply(reply) => {
@@ -260,6 +260,7 @@ impl Actor {
             }
             Occurrence::Answer(number, body) => self.start_answered(number, &body),
             Occurrence::Nonsense(what) => self.notice(&format!("\nevercell: {what}\n")),
+            Occurrence::Greeted(hello) => self.greeted(&hello),
             Occurrence::Lost(why) => self.sandbox_lost(&why),
         }
     }
@@ -280,6 +281,17 @@ impl Actor {
             KernelState::Restarting { replaces, .. } => replaces + 1,
             _ => 1,
         };
+        self.replace_kernel(reason, replaces, None);
+    }
+
+    /// Has another kernel take the place of the one that is or was there: the newest checkpoint, if the old one has ended of something that it
+    /// `rolls_back`, else a new one.
+    pub(super) fn replace_kernel(
+        &mut self,
+        reason: StartReason,
+        replaces: u32,
+        rolls_back: Option<Cause>,
+    ) {
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -291,33 +303,40 @@ impl Actor {
         else {
             return self.launch(reason);
         };
-        match kernel.start() {
-            Ok(request) => {
-                self.kernel = KernelState::Restarting {
-                    kernel,
-                    events,
-                    reason,
-                    since: Instant::now(),
-                    request,
-                    replaces,
-                };
-            }
-            Err(_) => {
-                self.give_up(kernel);
-                self.launch(reason);
-            }
-        }
+        let request = kernel.number();
+        self.acts.push(match rolls_back {
+            Some(_) => Act::Restore(request),
+            None => Act::Start(request),
+        });
+        self.kernel = KernelState::Restarting {
+            kernel,
+            events,
+            reason,
+            since: Instant::now(),
+            request,
+            replaces,
+            rolls_back,
+        };
     }
 
     /// The agent says how the start of a kernel went; its `ready` comes by itself.
     fn start_answered(&mut self, number: u64, body: &serde_json::Value) {
-        let KernelState::Restarting { request, .. } = &self.kernel else {
+        let KernelState::Restarting {
+            request,
+            rolls_back,
+            ..
+        } = &self.kernel
+        else {
             return;
         };
         if *request != number {
             return;
         }
+        let rolls_back = rolls_back.is_some();
         if let Some(error) = body.get("error").and_then(|error| error.as_str()) {
+            if rolls_back {
+                return self.rollback_failed(error, 0);
+            }
             let problem = format!("the kernel did not start: {error}");
             self.abandon();
             self.no_kernel(problem);
@@ -325,7 +344,7 @@ impl Actor {
     }
 
     /// A kernel that was started in place of another is ready.
-    fn restarted(&mut self, python: String) {
+    fn restarted(&mut self, python: String, execution_count: u32) {
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -337,24 +356,28 @@ impl Actor {
             events,
             reason,
             since,
+            rolls_back,
             ..
         } = state
         else {
             self.kernel = state;
             return;
         };
-        if !self.settings.env.is_empty() {
-            let _ = kernel.request(Request::Configure {
-                env: self.settings.env.clone(),
-            });
-        }
-        self.execution_count = 0;
+        self.execution_count = match rolls_back {
+            Some(_) => execution_count,
+            None => 0,
+        };
         self.kernel = KernelState::Ready {
             kernel,
             events,
             since: Instant::now(),
             used: false,
         };
+        if !self.settings.env.is_empty() {
+            self.tell_kernel(Request::Configure {
+                env: self.settings.env.clone(),
+            });
+        }
         self.pending.push(Event::KernelStarted {
             reason,
             python,
@@ -363,109 +386,19 @@ impl Actor {
         });
     }
 
-    /// The kernel's process is gone.
-    fn kernel_exited(&mut self, exit: &KernelExit) {
-        let KernelState::Ready { since, used, .. } = &self.kernel else {
-            // The one that a restart has ended, or one that died while it was being started.
-            return self.exited_while_starting(exit);
-        };
-        let storm = !*used && since.elapsed() < TOO_SOON;
-        let cause = self.cause_of(exit);
-        let why = describe(&cause);
-        self.lose(&cause, &why);
-        if storm {
-            self.abandon();
-            self.no_kernel(format!("the kernel ended right after its start: {why}"));
-        } else {
-            self.restart(StartReason::Recovered);
-        }
-    }
-
-    /// A kernel has ended while one was being started: the one that is replaced, or the new one.
-    fn exited_while_starting(&mut self, exit: &KernelExit) {
-        let KernelState::Restarting { replaces, .. } = &mut self.kernel else {
-            return;
-        };
-        if let Some(fewer) = replaces.checked_sub(1) {
-            *replaces = fewer;
-            return;
-        }
-        // A new one would only end the same way. The next cell or a restart tries again, in a new sandbox with the same files.
-        let problem = format!(
-            "the kernel did not start: {}",
-            describe(&self.cause_of(exit))
-        );
-        self.abandon();
-        self.no_kernel(problem);
-    }
-
-    fn cause_of(&self, exit: &KernelExit) -> Cause {
-        let limits = &self.settings.limits;
-        if exit.limit == Some(WatchedLimit::Disk) {
-            return Cause::DiskLimit {
-                limit_bytes: limits.workspace_bytes,
-            };
-        }
-        if exit.limit == Some(WatchedLimit::Processes) {
-            return Cause::ProcessLimit {
-                limit: limits.processes,
-            };
-        }
-        if let Some(how) = &exit.violation {
-            return Cause::BrokenProtocol { how: how.clone() };
-        }
-        if exit.out_of_memory || exit.limit == Some(WatchedLimit::Memory) {
-            return Cause::OutOfMemory {
-                limit_bytes: limits.memory_bytes,
-                peak_bytes: exit.peak_memory_bytes,
-            };
-        }
-        match self.running.as_ref().and_then(|running| running.stopping) {
-            Some(stopping) if exit.signal == Some(SIGKILL) => match stopping.reason {
-                InterruptReason::Requested => Cause::Interrupted,
-                InterruptReason::Deadline => Cause::Deadline,
-                InterruptReason::ServerStopping => Cause::ServerStopped,
-            },
-            _ => match (exit.signal, exit.code) {
-                (Some(signal), _) => Cause::KilledBySignal {
-                    signal,
-                    name: signal_name(signal),
-                },
-                (None, code) => Cause::Exited {
-                    code: code.unwrap_or(-1),
-                },
-            },
-        }
-    }
-
-    /// The variables are gone: says so for the running cell, and for the session.
-    pub(super) fn lose(&mut self, cause: &Cause, why: &str) {
-        self.finish_lost(cause, why);
-        self.abort_queue(&Cause::EarlierError);
-        self.deny_waiting(&Denied::NoKernel(why.to_owned()));
-        let state = Verdict::Lost {
-            why: why.to_owned(),
-        };
-        self.pending.push(Event::KernelLost {
-            cause: cause.clone(),
-            state,
-        });
-    }
-
-    /// The agent is gone, and the sandbox with it.
-    pub(super) fn sandbox_lost(&mut self, why: &str) {
-        if self.kernel.connected().is_none() {
-            return;
-        }
-        tracing::warn!(session.id = %self.id, why, "a sandbox was lost");
-        self.lose(&Cause::SandboxLost, "the sandbox went away");
-        self.abandon();
-        self.launch(StartReason::Recovered);
-    }
-
     /// Time has something to say about the kernel: its restart takes too long.
     pub(super) fn kernel_due(&mut self, now: Instant) {
         if self.kernel.due().is_some_and(|due| due <= now) {
+            if matches!(
+                self.kernel,
+                KernelState::Restarting {
+                    rolls_back: Some(_),
+                    ..
+                }
+            ) {
+                let why = format!("it said nothing for {} s", WAKE_LIMIT.as_secs());
+                return self.rollback_failed(&why, 1);
+            }
             self.abandon();
             self.no_kernel(format!(
                 "the kernel did not start within {} s",
@@ -475,7 +408,7 @@ impl Actor {
     }
 
     /// Lets go of the sandbox; it is destroyed in the background.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -519,61 +452,4 @@ fn answer(
         Some(message) => Err(Denied::Kernel(message.to_owned()).into()),
         None => Ok(body),
     }
-}
-
-/// What ended a kernel, in words.
-fn describe(cause: &Cause) -> String {
-    match cause {
-        Cause::OutOfMemory { limit_bytes, .. } => {
-            format!(
-                "the kernel was killed: it needed more than its {} MiB of memory",
-                limit_bytes >> 20
-            )
-        }
-        Cause::DiskLimit { limit_bytes } => {
-            format!(
-                "the kernel was killed: it wrote more than its {} MiB to the workspace",
-                limit_bytes >> 20
-            )
-        }
-        Cause::ProcessLimit { limit } => {
-            format!("the kernel was killed: it started more than its {limit} processes and threads")
-        }
-        Cause::BrokenProtocol { how } => {
-            format!("the kernel was killed: it broke its protocol ({how})")
-        }
-        Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
-        Cause::Exited { code } => format!("the kernel's process exited with code {code}"),
-        Cause::Deadline => {
-            "the kernel was killed: the cell did not stop at its deadline".to_owned()
-        }
-        Cause::Interrupted => {
-            "the kernel was killed: the cell did not stop when it was interrupted".to_owned()
-        }
-        _ => "the kernel is gone".to_owned(),
-    }
-}
-
-/// The names of the signals that end processes, as in signal(7). The numbers are those of all architectures that we run on.
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 => "SIGSYS",
-        other => return format!("signal {other}"),
-    };
-    name.to_owned()
 }

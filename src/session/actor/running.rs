@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::event::{InterruptReason, Rung, UnixMillis, Usage};
+use crate::model::event::{InterruptReason, Protection, Rung, Seq, UnixMillis, Unprotected, Usage};
 use crate::model::id::CellId;
+use crate::model::limits::Timeouts;
 use crate::protocol::agent::UsageReport;
-use crate::session::clock::{at_ms, millis};
+use crate::session::clock::{at_ms, instant_of, millis};
 use crate::session::command::{CellRequest, Deadlines};
 use crate::session::deadline::Deadline;
+use crate::session::memory::{InputMemory, RunningMemory, StoppingMemory};
 use crate::session::view::{InputView, RunningView};
 
 /// How long code may take to react to a SIGINT before the next rung.
@@ -22,6 +24,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 pub(in crate::session) struct Running {
     pub(super) cell: CellId,
     pub(super) request: CellRequest,
+    /// The event by which it was accepted: by it its execution is numbered.
+    pub(super) queued: Seq,
     pub(super) execution_count: Option<u32>,
     pub(super) started: Instant,
     pub(super) started_at_ms: UnixMillis,
@@ -30,6 +34,8 @@ pub(in crate::session) struct Running {
     pub(super) request_id: Option<u64>,
     pub(super) stopping: Option<Stopping>,
     pub(super) input: Option<InputWait>,
+    /// The `input()` that was answered last, and the number of the request that carries the answer.
+    pub(super) answered: Option<(InputWait, u64)>,
     pub(super) usage: Option<UsageReport>,
 }
 
@@ -107,6 +113,94 @@ impl Running {
             cpu_ms: report.cpu_us.div_ceil(1000),
             peak_memory_bytes: report.peak_memory_bytes,
             output_bytes,
+        }
+    }
+
+    /// Whether there was a checkpoint behind it: as the agent saw it, else for the reason that the kernel gives.
+    pub(super) fn protection(&self, unprotected: Option<Unprotected>) -> Protection {
+        self.usage
+            .as_ref()
+            .and_then(|usage| usage.checkpoint.as_deref()?.parse().ok())
+            .map_or_else(
+                || Protection::Unprotected(unprotected.unwrap_or_default()),
+                Protection::Before,
+            )
+    }
+
+    /// What another server has to know of it.
+    pub(super) fn memory(&self) -> RunningMemory {
+        let input = |input: &InputWait| InputMemory {
+            request: input.request.clone(),
+            prompt: input.prompt.clone(),
+            password: input.password,
+            since: input.since - self.started,
+            until: input.until - self.started,
+        };
+        RunningMemory {
+            cell: self.cell,
+            execution_count: self.execution_count,
+            started_at_ms: self.started_at_ms,
+            paused: self.deadline.started() - self.started,
+            limit: self.deadline.limit(),
+            ceiling: self.deadline.ceiling(),
+            warned: self.deadline.is_warned(),
+            stopping: self.stopping.map(|stopping| StoppingMemory {
+                reason: stopping.reason,
+                rung: stopping.rung,
+                next: stopping.next - self.started,
+            }),
+            input: self.input.as_ref().map(input),
+            answered: self
+                .answered
+                .as_ref()
+                .map(|(answered, number)| (input(answered), *number)),
+            usage: self.usage.clone(),
+        }
+    }
+
+    /// The cell that another server ran: its clock went on meanwhile.
+    pub(super) fn restored(
+        memory: RunningMemory,
+        queued: Seq,
+        request: CellRequest,
+        timeouts: &Timeouts,
+    ) -> Self {
+        let started = instant_of(memory.started_at_ms);
+        let mut deadline = Deadline::new(
+            started + memory.paused,
+            memory.limit,
+            memory.ceiling,
+            timeouts.warning_before(memory.limit),
+        );
+        if memory.warned {
+            deadline.forget_warning();
+        }
+        let input = |input: InputMemory| InputWait {
+            request: input.request,
+            prompt: input.prompt,
+            password: input.password,
+            since: started + input.since,
+            until: started + input.until,
+        };
+        Self {
+            cell: memory.cell,
+            request,
+            queued,
+            execution_count: memory.execution_count,
+            started,
+            started_at_ms: memory.started_at_ms,
+            deadline,
+            request_id: None,
+            stopping: memory.stopping.map(|stopping| Stopping {
+                reason: stopping.reason,
+                rung: stopping.rung,
+                next: started + stopping.next,
+            }),
+            input: memory.input.map(input),
+            answered: memory
+                .answered
+                .map(|(answered, number)| (input(answered), number)),
+            usage: memory.usage,
         }
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::memory::LogMemory;
 use crate::model::event::{Event, Seq, UnixMillis};
 use crate::model::id::CellId;
+use crate::session::command::CellRequest;
 use crate::store::{Append, CellChange, SessionKey, SessionState, StoredEvent};
 
 /// Events that are written together.
@@ -15,12 +16,14 @@ use crate::store::{Append, CellChange, SessionKey, SessionState, StoredEvent};
 pub struct Batch {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// The idempotency keys of cells that are queued in this batch, where their callers gave one.
-    pub keys: Vec<(CellId, String)>,
+    /// How the cells are to be run that are queued in this batch.
+    pub requests: Vec<(CellId, CellRequest)>,
     /// The last frame of the kernel that is in these events.
     pub kernel_frame: Option<u64>,
     /// Whether this is activity, by which idleness and retention are counted.
     pub is_activity: bool,
+    /// What the session's task has to know to go on from here after the death of the server, if that has changed.
+    pub memory: Option<String>,
 }
 
 /// A batch with its numbers, in the bytes that will be stored. A clone shares them.
@@ -87,21 +90,25 @@ pub(super) fn prepare(
             state: state(&batch.events),
             kernel_frame: batch.kernel_frame,
             active_at_ms: batch.is_activity.then_some(at_ms),
+            memory: batch.memory.clone(),
         },
     }
 }
 
 fn changes(batch: &Batch, first: Seq) -> Vec<CellChange> {
-    let key_of = |cell| {
-        let (_, key) = batch.keys.iter().find(|(keyed, _)| keyed == cell)?;
-        Some(key.clone())
+    let request_of = |cell| {
+        let found = batch.requests.iter().find(|(queued, _)| queued == cell);
+        found.map(|(_, request)| request)
     };
     (first..)
         .zip(&batch.events)
         .filter_map(|(seq, event)| match event {
             Event::CellQueued { cell, .. } => Some(CellChange::Queued {
                 cell: *cell,
-                key: key_of(cell),
+                key: request_of(cell).and_then(|request| request.key.clone()),
+                request: request_of(cell).map_or(String::new(), |request| {
+                    serde_json::to_string(request).expect("a request has text keys only")
+                }),
                 seq,
             }),
             Event::CellFinished { cell, .. } => Some(CellChange::Finished { cell: *cell, seq }),

@@ -8,6 +8,7 @@ use crate::model::event::{CellStatus, EndReason, Envelope, Event, Verdict};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
 use crate::model::settings::Settings;
+use crate::session::CellRequest;
 use crate::store::{Config, NewSession, SessionState, TrimPolicy};
 
 struct Fixture {
@@ -112,9 +113,16 @@ async fn what_events_mean_for_cells_and_session_is_written_with_them() {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     };
     let written = Batch {
-        keys: vec![(second, "k".into())],
+        requests: vec![(
+            second,
+            CellRequest {
+                key: Some("k".into()),
+                ..CellRequest::new("2")
+            },
+        )],
         kernel_frame: Some(9),
         is_activity: true,
         ..batch([queued(first), text("a"), queued(second), finished])
@@ -223,6 +231,7 @@ async fn a_batch_that_was_refused_leaves_no_hole() {
         usage: None,
         variables: None,
         user_expressions: None,
+        checkpoint: None,
     };
     let refused = log.append(&batch([text("a"), finished])).await;
     assert!(matches!(refused, Err(StoreError::NoSuchCell { .. })));

@@ -35,6 +35,16 @@ impl Sessions {
         self.shared.tasks.wait().await;
     }
 
+    /// Leaves all sessions to the next server: their kernels live on and cells run on. Takes no new sessions and no new cells.
+    pub async fn leave(&self) {
+        self.shared.room.close();
+        self.shared.stopping.cancel();
+        let handles = self.open_handles();
+        futures_util::future::join_all(handles.iter().map(SessionHandle::leave)).await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
     fn open_handles(&self) -> Vec<SessionHandle> {
         let slots = self.shared.slots.iter();
         slots.filter_map(|slot| slot.open()).collect()

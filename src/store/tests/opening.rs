@@ -151,12 +151,14 @@ async fn a_bulk_file_that_a_power_cut_has_torn_costs_the_tail_only() {
             CellChange::Queued {
                 cell: kept,
                 key: None,
+                request: "{}".into(),
                 seq: 1,
             },
             CellChange::Finished { cell: kept, seq: 4 },
             CellChange::Queued {
                 cell: torn,
                 key: None,
+                request: "{}".into(),
                 seq: 5,
             },
         ],
@@ -174,9 +176,9 @@ async fn a_bulk_file_that_a_power_cut_has_torn_costs_the_tail_only() {
     let row = store.session(&id("a")).await.unwrap().unwrap();
     assert_eq!(row.head, 2);
     assert_eq!(read_all(&store, key, 0).await, written.events[..2]);
-    let unfinished = store.unfinished_cells(key).await.unwrap();
-    assert_eq!(unfinished.len(), 1);
-    assert_eq!(unfinished[0].cell, kept);
+    let open = store.open_sessions().await.unwrap();
+    assert_eq!(open[0].cells.len(), 1);
+    assert_eq!(open[0].cells[0].cell, kept);
     // It goes on from there.
     store.append(append(key, 3, &[LARGE, 10])).await.unwrap();
     assert_eq!(read_all(&store, key, 0).await.len(), 4);

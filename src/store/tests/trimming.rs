@@ -53,6 +53,7 @@ async fn events_of_a_cell_that_is_not_over_stay() {
         cells: vec![CellChange::Queued {
             cell,
             key: None,
+            request: "{}".into(),
             seq: 2,
         }],
         ..append(key, 2, &[10, LARGE, 10])

@@ -1,18 +1,19 @@
 //! A backend without isolation and without Python: its agent speaks the real protocol, its kernel runs a script.
 //!
 //! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
-//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`. Anything else does nothing.
+//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `checkpoint`
+//! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use evercell::model::id::SandboxId;
 use evercell::model::limits::Limits;
 use evercell::protocol::GENERATION;
-use evercell::protocol::agent::{AgentHello, Hello, KernelExit, Kind, UsageReport};
+use evercell::protocol::agent::{AgentHello, Checkpoint, Hello, KernelExit, Kind, UsageReport};
 use evercell::protocol::codec::{Frame, FrameCodec};
 use evercell::protocol::kernel::{NumberedRequest, Request};
 use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, Stream};
@@ -31,12 +32,50 @@ pub struct FakeBackend {
     pub failures: AtomicUsize,
     /// How many were asked for.
     pub created: AtomicUsize,
+    /// What agents are like.
+    mood: Arc<Mood>,
+}
+
+/// What all agents are like.
+#[derive(Debug)]
+struct Mood {
+    /// What the server asks for does not arrive.
+    deaf: AtomicBool,
+    /// What they have to say stays with them.
+    mute: AtomicBool,
+    /// The generation of the protocol that they speak.
+    generation: AtomicU32,
+}
+
+impl Default for Mood {
+    fn default() -> Self {
+        Self {
+            deaf: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            generation: AtomicU32::new(GENERATION),
+        }
+    }
 }
 
 impl FakeBackend {
     /// How many sandboxes there are.
     pub fn alive(&self) -> usize {
         self.sandboxes.len()
+    }
+
+    /// Lets nothing arrive any more that the server asks for, as if it died with the server; or lets it.
+    pub fn deafen(&self, deaf: bool) {
+        self.mood.deaf.store(deaf, Ordering::Relaxed);
+    }
+
+    /// Lets nothing be heard any more that kernels say; or lets it, from the next connection on.
+    pub fn mute(&self, mute: bool) {
+        self.mood.mute.store(mute, Ordering::Relaxed);
+    }
+
+    /// Has all agents speak another generation of the protocol.
+    pub fn speak(&self, generation: u32) {
+        self.mood.generation.store(generation, Ordering::Relaxed);
     }
 
     /// Makes the agents of all sandboxes vanish.
@@ -65,7 +104,7 @@ impl Backend for FakeBackend {
                 });
             }
             let (connections, accept) = mpsc::channel(4);
-            tokio::spawn(Agent::new(spec.id).run(accept));
+            tokio::spawn(Agent::new(spec.id, self.mood.clone()).run(accept));
             self.sandboxes.insert(spec.id, connections);
             let sandbox = FakeSandbox {
                 id: spec.id,
@@ -77,7 +116,14 @@ impl Backend for FakeBackend {
     }
 
     fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
-        async move { Err(SandboxError::NotFound(id)) }.boxed()
+        async move {
+            if !self.sandboxes.contains_key(&id) {
+                return Err(SandboxError::NotFound(id));
+            }
+            let sandboxes = self.sandboxes.clone();
+            Ok(Arc::new(FakeSandbox { id, sandboxes }) as Arc<dyn Sandbox>)
+        }
+        .boxed()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>> {
@@ -138,11 +184,33 @@ impl Sandbox for FakeSandbox {
 /// An agent with its kernel.
 struct Agent {
     id: SandboxId,
+    mood: Arc<Mood>,
+    last_request: u64,
+    last_execution: u64,
     kept: Vec<Frame>,
     kernels: u64,
     alive: bool,
     count: u32,
     cell: Option<Running>,
+    /// A checkpoint is to be made once the cell is over.
+    saves: Option<Sleep>,
+    /// The kernel is to die once the cell is over.
+    dies: Option<i32>,
+    checkpoint: Option<Twin>,
+}
+
+/// What a kernel goes back to.
+struct Twin {
+    count: u32,
+    before: Option<String>,
+    sleep: Sleep,
+}
+
+/// Whether a checkpoint wakes.
+#[derive(Clone, Copy, PartialEq)]
+enum Sleep {
+    Light,
+    Broken,
 }
 
 /// A script that is being run.
@@ -160,14 +228,20 @@ enum Blocked {
 }
 
 impl Agent {
-    fn new(id: SandboxId) -> Self {
+    fn new(id: SandboxId, mood: Arc<Mood>) -> Self {
         Self {
             id,
+            mood,
+            last_request: 0,
+            last_execution: 0,
             kept: Vec::new(),
             kernels: 0,
             alive: false,
             count: 0,
             cell: None,
+            saves: None,
+            dies: None,
+            checkpoint: None,
         }
     }
 
@@ -175,7 +249,9 @@ impl Agent {
         let mut control: Option<Framed<DuplexStream, FrameCodec>> = None;
         let mut sent = 0;
         loop {
-            if let Some(frames) = control.as_mut() {
+            if let Some(frames) = control.as_mut()
+                && !self.mood.mute.load(Ordering::Relaxed)
+            {
                 while sent < self.kept.len() {
                     let _ = frames.send(self.kept[sent].clone()).await;
                     sent += 1;
@@ -188,14 +264,16 @@ impl Agent {
                     let Some(Ok(first)) = frames.next().await else { continue };
                     let hello: Hello = serde_json::from_slice(&first.payload).expect("the server greets");
                     let own = AgentHello {
-                        generation: GENERATION, sandbox: self.id, last: self.kept.len() as u64, kernels: self.kernels,
-                        alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
+                        generation: self.mood.generation.load(Ordering::Relaxed), sandbox: self.id, last: self.kept.len() as u64,
+                        kernels: self.kernels, alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
+                        starting: false, last_request: self.last_request, last_execution: self.last_execution,
                     };
                     let _ = frames.send(frame(Kind::AgentHello, 0, &own)).await;
                     sent = usize::try_from(hello.resume_after).expect("a count of frames");
                     control = Some(frames);
                 }
                 received = next(&mut control) => match received {
+                    Some(Ok(_)) if self.mood.deaf.load(Ordering::Relaxed) => {}
                     Some(Ok(received)) => if let Some(answer) = self.handle(received) {
                         let _ = control.as_mut().expect("it has just spoken").send(answer).await;
                     },
@@ -206,13 +284,34 @@ impl Agent {
     }
 
     fn handle(&mut self, received: Frame) -> Option<Frame> {
-        match Kind::try_from(received.kind).expect("the server speaks the protocol") {
+        let kind = Kind::try_from(received.kind).expect("the server speaks the protocol");
+        match kind {
+            Kind::Request | Kind::StartKernel if received.number <= self.last_request => {
+                return None;
+            }
+            Kind::Execute if received.number <= self.last_execution => return None,
+            Kind::Request | Kind::StartKernel => self.last_request = received.number,
+            Kind::Execute => self.last_execution = received.number,
+            _ => {}
+        }
+        match kind {
             Kind::StartKernel => {
                 if self.alive {
                     self.exit(None, Some(9), false);
                 }
-                self.start();
+                self.checkpoint = None;
+                self.start(0);
                 return Some(frame(Kind::Answer, received.number, &json!({})));
+            }
+            Kind::Restore => {
+                let answer = match self.checkpoint.take() {
+                    Some(twin) if twin.sleep == Sleep::Light => {
+                        self.start(twin.count);
+                        json!({})
+                    }
+                    _ => json!({ "error": "it sleeps" }),
+                };
+                return Some(frame(Kind::Answer, received.number, &answer));
             }
             Kind::Request | Kind::Execute => {
                 let request: NumberedRequest =
@@ -238,6 +337,11 @@ impl Agent {
         match request {
             Request::Execute(execute) => {
                 self.count += u32::from(execute.store_history && !execute.silent);
+                if let Some(twin) = &mut self.checkpoint
+                    && twin.before.is_none()
+                {
+                    twin.before = Some(execute.cell.clone());
+                }
                 let rest = execute.code.lines().map(str::to_owned).collect();
                 self.cell = Some(Running {
                     id,
@@ -300,6 +404,14 @@ impl Agent {
                 "stubborn" => return block(&mut self.cell, Blocked::Stubborn),
                 "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
                 "exit" => return self.exit(Some(rest.parse().expect("a code")), None, false),
+                "checkpoint" => {
+                    self.saves = Some(if rest == "broken" {
+                        Sleep::Broken
+                    } else {
+                        Sleep::Light
+                    })
+                }
+                "afterwards" => self.dies = Some(rest.parse().expect("a signal")),
                 "oom" => return self.exit(None, Some(9), true),
                 _ => {}
             }
@@ -325,19 +437,33 @@ impl Agent {
             wall_us: 1000,
             cpu_us: 1000,
             peak_memory_bytes: None,
+            checkpoint: self
+                .checkpoint
+                .as_ref()
+                .and_then(|twin| twin.before.clone()),
         };
         self.keep(
             Kind::Usage,
             serde_json::to_vec(&usage).expect("JSON").into(),
         );
         self.reply(cell.id, reply);
+        if let Some(sleep) = self.saves.take() {
+            self.checkpoint = Some(Twin {
+                count: self.count,
+                before: None,
+                sleep,
+            });
+        }
+        if let Some(signal) = self.dies.take() {
+            self.exit(None, Some(signal), false);
+        }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, count: u32) {
         self.kernels += 1;
         self.alive = true;
-        self.count = 0;
-        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION }));
+        self.count = count;
+        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION, "execution_count": count }));
     }
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
@@ -351,6 +477,9 @@ impl Agent {
             peak_memory_bytes: None,
             limit: None,
             violation: None,
+            checkpoint: self.checkpoint.as_ref().map(|twin| Checkpoint {
+                before: twin.before.clone(),
+            }),
         };
         self.keep(
             Kind::KernelExited,

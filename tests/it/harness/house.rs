@@ -19,13 +19,13 @@ use super::held_clock::HeldClock;
 use super::transcript::transcript;
 
 /// A server without front ends.
-#[expect(dead_code, reason = "whatever a test may want to look at")]
 pub struct House {
     pub sessions: Sessions,
     pub backend: Arc<FakeBackend>,
     pub store: Store,
     pub launcher: Launcher,
     pub directory: tempfile::TempDir,
+    config: Config,
     _clock: HeldClock,
 }
 
@@ -49,7 +49,7 @@ impl House {
             defaults,
         };
         change(&mut config);
-        let sessions = Sessions::start(store.clone(), launcher.clone(), config)
+        let sessions = Sessions::start(store.clone(), launcher.clone(), config.clone())
             .await
             .unwrap();
         Self {
@@ -58,7 +58,49 @@ impl House {
             store,
             launcher,
             directory,
+            config,
             _clock: clock,
+        }
+    }
+
+    /// Leaves all sessions, and has another server go on with them: as after a death at a moment when all that had happened was stored.
+    pub async fn next(self) -> Self {
+        let Self {
+            sessions,
+            backend,
+            store,
+            launcher: last,
+            directory,
+            config,
+            _clock,
+        } = self;
+        sessions.leave().await;
+        drop((sessions, last));
+        store.close().await;
+        let store = Store::open(store::Config::new(directory.path())).unwrap();
+        let launcher = launcher(backend.clone(), directory.path().join("workspaces"));
+        let sessions = Sessions::start(store.clone(), launcher.clone(), config.clone())
+            .await
+            .unwrap();
+        Self {
+            sessions,
+            backend,
+            store,
+            launcher,
+            directory,
+            config,
+            _clock,
+        }
+    }
+
+    /// One who reads a session's log from its beginning.
+    pub async fn client(&self, id: &str) -> Client {
+        let handle = self.sessions.find(&id.parse().unwrap()).await.unwrap();
+        let log = handle.log().subscribe(0);
+        Client {
+            handle,
+            log,
+            seen: Vec::new(),
         }
     }
 

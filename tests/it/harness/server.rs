@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use evercell::model::event::Envelope;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -189,6 +190,26 @@ impl Server {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
+    /// Kills it, and starts another one in its place: on the same data, at the same address.
+    pub async fn replace(&mut self, arguments: &[&str]) {
+        self.kill().await;
+        let address = self.address.clone();
+        let mut all = vec!["--listen", address.as_str()];
+        all.extend(arguments);
+        let mut next = Self::start_at(&self.path, &all).await;
+        next.directory = self.directory.take();
+        *self = next;
+    }
+
+    /// The sandboxes that are written down in its data directory.
+    pub fn sandboxes(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path.join("run")).unwrap();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.join("record.json").exists())
+            .collect()
+    }
+
     /// A request with the right token.
     pub async fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let token = format!("authorization: Bearer {TOKEN}\r\n");
@@ -284,6 +305,21 @@ impl Server {
             .as_str()
             .unwrap_or_default();
         format!("{}\n", text.trim_end())
+    }
+
+    /// The whole log of a session.
+    pub async fn log(&self, id: &str) -> Vec<Envelope> {
+        let mut log: Vec<Envelope> = Vec::new();
+        loop {
+            let after = log.last().map_or(0, |envelope| envelope.seq);
+            let path = format!("/v1/sessions/{id}/events?after={after}&limit=1000");
+            let page = self.get(&path).await.json();
+            let events: Vec<Envelope> = serde_json::from_value(page["events"].clone()).unwrap();
+            if events.is_empty() {
+                return log;
+            }
+            log.extend(events);
+        }
     }
 
     /// A WebSocket on a session's log.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use evercell::model::event::{Envelope, Event};
+use evercell::model::event::{Envelope, Event, Verdict};
 use evercell::model::id::CellId;
 
 /// Writes a log down so that a reader who knows no Rust can check it.
@@ -52,6 +52,11 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::SessionOpened { reopened, .. } => if *reopened { "again" } else { "" }.to_owned(),
         Event::KernelStarted { reason, .. } => json(reason),
         Event::KernelFailed { message } => message.clone(),
+        Event::KernelLost {
+            cause,
+            state: state @ Verdict::RolledBack { .. },
+        } => format!("{} {}", json(cause), state_text(state, cells)),
+        Event::KernelAdopted { state } => state_text(state, cells),
         Event::KernelLost { cause, state } => format!("{} {}", json(cause), json(state)),
         Event::CellQueued { code, position, .. } => format!("at {position}: {code:?}"),
         Event::CellStarted {
@@ -98,8 +103,7 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
     }
 }
 
-fn state_text(state: &evercell::model::event::Verdict, cells: &HashMap<CellId, usize>) -> String {
-    use evercell::model::event::Verdict;
+fn state_text(state: &Verdict, cells: &HashMap<CellId, usize>) -> String {
     match state {
         Verdict::Kept => "kept".to_owned(),
         Verdict::RolledBack { before } => format!(

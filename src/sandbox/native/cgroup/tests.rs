@@ -54,8 +54,9 @@ fn version_2_limits_are_written_as_it_wants_them() {
     };
     v2::limit(&hierarchy, &limits).unwrap();
     let read = |file: &str| fs::read_to_string(group.join(file)).unwrap();
-    assert_eq!(read("memory.max"), "1048576");
+    // As much again for a checkpoint.
+    assert_eq!(read("memory.max"), "2097152");
     assert_eq!(read("memory.swap.max"), "0");
-    assert_eq!(read("pids.max"), "7");
+    assert_eq!(read("pids.max"), "9");
     assert_eq!(read("cpu.max"), "150000 100000");
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::fs::OFlags;
 
-use super::{Controller, Gauges, Hierarchy, PERIOD_US, make_ours, open, quota};
+use super::{Controller, Gauges, Hierarchy, PERIOD_US, make_ours, memory, open, processes, quota};
 use crate::model::limits::Limits;
 
 /// What a mount option says is controlled.
@@ -38,14 +38,14 @@ pub(super) fn limit(hierarchy: &Hierarchy, limits: &Limits) -> io::Result<()> {
                 const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
                 let counts_swap = hierarchy.path.join(WITH_SWAP).exists();
                 if counts_swap {
-                    let _ = set(WITH_SWAP, limits.memory_bytes);
+                    let _ = set(WITH_SWAP, memory(limits));
                 }
-                set("memory.limit_in_bytes", limits.memory_bytes)?;
+                set("memory.limit_in_bytes", memory(limits))?;
                 if counts_swap {
-                    set(WITH_SWAP, limits.memory_bytes)?;
+                    set(WITH_SWAP, memory(limits))?;
                 }
             }
-            Controller::Pids => set("pids.max", u64::from(limits.processes))?,
+            Controller::Pids => set("pids.max", processes(limits))?,
             Controller::Cpu => {
                 set("cpu.cfs_period_us", PERIOD_US)?;
                 set("cpu.cfs_quota_us", quota(limits))?;
@@ -64,6 +64,7 @@ pub(super) fn gauges(hierarchy: &Hierarchy, gauges: &mut Gauges) {
             Controller::Memory => {
                 gauges.memory = file("memory.usage_in_bytes", OFlags::RDONLY);
                 gauges.memory_peak = file("memory.max_usage_in_bytes", OFlags::RDWR);
+                gauges.memory_stat = file("memory.stat", OFlags::RDONLY);
                 gauges.oom = file("memory.oom_control", OFlags::RDONLY);
             }
             Controller::Cpuacct => gauges.cpu_acct = file("cpuacct.usage", OFlags::RDONLY),

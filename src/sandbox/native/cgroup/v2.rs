@@ -6,7 +6,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::{Controller, Gauges, Hierarchy, PERIOD_US, make, make_ours, open, quota};
+use super::{
+    Controller, Gauges, Hierarchy, PERIOD_US, make, make_ours, memory, open, processes, quota,
+};
 use crate::model::limits::Limits;
 
 /// The group into which the server itself moves, where it has to.
@@ -71,13 +73,13 @@ pub(super) fn limit(hierarchy: &Hierarchy, limits: &Limits) -> io::Result<()> {
     for controller in &hierarchy.controllers {
         match controller {
             Controller::Memory => {
-                set("memory.max", limits.memory_bytes.to_string())?;
+                set("memory.max", memory(limits).to_string())?;
                 // Absent where the kernel has no swap.
                 if hierarchy.path.join("memory.swap.max").exists() {
                     set("memory.swap.max", "0".into())?;
                 }
             }
-            Controller::Pids => set("pids.max", limits.processes.to_string())?,
+            Controller::Pids => set("pids.max", processes(limits).to_string())?,
             Controller::Cpu => set("cpu.max", format!("{} {PERIOD_US}", quota(limits)))?,
             Controller::Cpuacct => {}
         }
@@ -93,6 +95,7 @@ pub(super) fn gauges(hierarchy: &Hierarchy, gauges: &mut Gauges) {
         // Writable since Linux 6.12; before, the peak is that of the group's whole life.
         gauges.memory_peak =
             file("memory.peak", OFlags::RDWR).or_else(|| file("memory.peak", OFlags::RDONLY));
+        gauges.memory_stat = file("memory.stat", OFlags::RDONLY);
         gauges.oom = file("memory.events", OFlags::RDONLY);
     }
     // Counts without any controller, but only here and not for groups of version 1: whoever has `cpuacct` prefers it.

@@ -1,0 +1,229 @@
+//! How a session loses its kernel, what it says of the variables then, and what it goes on with.
+
+use std::time::Duration;
+
+use super::Actor;
+use super::kernel::KernelState;
+use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
+use crate::protocol::agent::{Checkpoint, KernelExit, WatchedLimit};
+use crate::session::command::Denied;
+
+/// The number of the signal that a kernel is killed with; see signal(7).
+const SIGKILL: i32 = 9;
+/// A kernel that dies sooner than this without having run a cell would only die again.
+const TOO_SOON: Duration = Duration::from_secs(5);
+
+impl Actor {
+    /// The kernel's process is gone.
+    pub(super) fn kernel_exited(&mut self, exit: &KernelExit) {
+        let KernelState::Ready { since, used, .. } = &self.kernel else {
+            // The one that a restart has ended, or one that died while it was being started.
+            return self.exited_while_starting(exit);
+        };
+        let storm = !*used && since.elapsed() < TOO_SOON;
+        let cause = self.cause_of(exit);
+        let why = describe(&cause);
+        if storm {
+            self.lose(&cause, &why);
+            self.abandon();
+            self.no_kernel(format!("the kernel ended right after its start: {why}"));
+        } else if let Some(state) = exit.checkpoint.as_ref().and_then(rolled_back_to) {
+            self.lose_kernel(&cause, &why, state);
+            self.replace_kernel(StartReason::RolledBack, 0, Some(cause));
+        } else {
+            self.lose(&cause, &why);
+            self.restart(StartReason::Recovered);
+        }
+    }
+
+    /// The checkpoint that was to take the kernel's place cannot: a new kernel does, with nothing. `ends` is 1 when the end of it is still to come.
+    pub(super) fn rollback_failed(&mut self, why: &str, ends: u32) {
+        let KernelState::Restarting {
+            rolls_back: Some(cause),
+            ..
+        } = &mut self.kernel
+        else {
+            return;
+        };
+        let cause = cause.clone();
+        let reason = self.rollback_lost(cause, why);
+        self.replace_kernel(reason, ends, None);
+    }
+
+    /// Takes back in the log what was said of a checkpoint that is not there. Returns why the next kernel is started.
+    pub(super) fn rollback_lost(&mut self, cause: Cause, why: &str) -> StartReason {
+        tracing::warn!(session.id = %self.id, why, "a checkpoint could not be woken");
+        let why = format!(
+            "{}, and its checkpoint did not wake: {why}",
+            describe(&cause)
+        );
+        self.pending.push(Event::KernelLost {
+            cause,
+            state: Verdict::Lost { why },
+        });
+        StartReason::Recovered
+    }
+
+    /// A kernel has ended while one was being started: the one that is replaced, or the new one.
+    fn exited_while_starting(&mut self, exit: &KernelExit) {
+        let KernelState::Restarting {
+            replaces,
+            rolls_back,
+            ..
+        } = &mut self.kernel
+        else {
+            return;
+        };
+        if let Some(fewer) = replaces.checked_sub(1) {
+            *replaces = fewer;
+            return;
+        }
+        if rolls_back.is_some() {
+            let why = describe(&self.cause_of(exit));
+            return self.rollback_failed(&why, 0);
+        }
+        // A new one would only end the same way. The next cell or a restart tries again, in a new sandbox with the same files.
+        let problem = format!(
+            "the kernel did not start: {}",
+            describe(&self.cause_of(exit))
+        );
+        self.abandon();
+        self.no_kernel(problem);
+    }
+
+    fn cause_of(&self, exit: &KernelExit) -> Cause {
+        let limits = &self.settings.limits;
+        if exit.limit == Some(WatchedLimit::Disk) {
+            return Cause::DiskLimit {
+                limit_bytes: limits.workspace_bytes,
+            };
+        }
+        if exit.limit == Some(WatchedLimit::Processes) {
+            return Cause::ProcessLimit {
+                limit: limits.processes,
+            };
+        }
+        if let Some(how) = &exit.violation {
+            return Cause::BrokenProtocol { how: how.clone() };
+        }
+        if exit.out_of_memory || exit.limit == Some(WatchedLimit::Memory) {
+            return Cause::OutOfMemory {
+                limit_bytes: limits.memory_bytes,
+                peak_bytes: exit.peak_memory_bytes,
+            };
+        }
+        match self.running.as_ref().and_then(|running| running.stopping) {
+            Some(stopping) if exit.signal == Some(SIGKILL) => match stopping.reason {
+                InterruptReason::Requested => Cause::Interrupted,
+                InterruptReason::Deadline => Cause::Deadline,
+                InterruptReason::ServerStopping => Cause::ServerStopped,
+            },
+            _ => match (exit.signal, exit.code) {
+                (Some(signal), _) => Cause::KilledBySignal {
+                    signal,
+                    name: signal_name(signal),
+                },
+                (None, code) => Cause::Exited {
+                    code: code.unwrap_or(-1),
+                },
+            },
+        }
+    }
+
+    /// The variables are gone: says so for the running cell, and for the session.
+    pub(super) fn lose(&mut self, cause: &Cause, why: &str) {
+        let state = Verdict::Lost {
+            why: why.to_owned(),
+        };
+        self.lose_kernel(cause, why, state);
+    }
+
+    /// The kernel is gone, and the variables are what the verdict says.
+    fn lose_kernel(&mut self, cause: &Cause, why: &str, state: Verdict) {
+        self.finish_dead(cause, state.clone());
+        self.abort_queue(&Cause::EarlierError);
+        self.deny_waiting(&Denied::NoKernel(why.to_owned()));
+        self.pending.push(Event::KernelLost {
+            cause: cause.clone(),
+            state,
+        });
+    }
+
+    /// The agent is gone, and the sandbox with it.
+    pub(super) fn sandbox_lost(&mut self, why: &str) {
+        if self.kernel.connected().is_none() {
+            return;
+        }
+        tracing::warn!(session.id = %self.id, why, "a sandbox was lost");
+        self.lose(&Cause::SandboxLost, "the sandbox went away");
+        self.abandon();
+        self.launch(StartReason::Recovered);
+    }
+}
+
+/// What the variables are in a checkpoint; none if that cannot be said.
+fn rolled_back_to(checkpoint: &Checkpoint) -> Option<Verdict> {
+    let Some(before) = &checkpoint.before else {
+        // No cell has begun since it was made.
+        return Some(Verdict::Kept);
+    };
+    let before = before.parse().ok()?;
+    Some(Verdict::RolledBack { before })
+}
+
+/// What ended a kernel, in words.
+fn describe(cause: &Cause) -> String {
+    match cause {
+        Cause::OutOfMemory { limit_bytes, .. } => {
+            format!(
+                "the kernel was killed: it needed more than its {} MiB of memory",
+                limit_bytes >> 20
+            )
+        }
+        Cause::DiskLimit { limit_bytes } => {
+            format!(
+                "the kernel was killed: it wrote more than its {} MiB to the workspace",
+                limit_bytes >> 20
+            )
+        }
+        Cause::ProcessLimit { limit } => {
+            format!("the kernel was killed: it started more than its {limit} processes and threads")
+        }
+        Cause::BrokenProtocol { how } => {
+            format!("the kernel was killed: it broke its protocol ({how})")
+        }
+        Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
+        Cause::Exited { code } => format!("the kernel's process exited with code {code}"),
+        Cause::Deadline => {
+            "the kernel was killed: the cell did not stop at its deadline".to_owned()
+        }
+        Cause::Interrupted => {
+            "the kernel was killed: the cell did not stop when it was interrupted".to_owned()
+        }
+        _ => "the kernel is gone".to_owned(),
+    }
+}
+
+/// The names of the signals that end processes, as in signal(7). The numbers are those of all architectures that we run on.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}

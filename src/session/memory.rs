@@ -1,0 +1,137 @@
+//! What a session's task has to know to go on after its server has died: kept in the store with the events that change it.
+//!
+//! The log says what happened; this says where the task stands, so that a server that starts does not read a log of a gigabyte to find out. What
+//! lies in time is kept as an offset from the start of the running cell, so that a memory that has not changed stays equal.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::event::{Cause, InterruptReason, Rung, StartReason, UnixMillis};
+use crate::model::id::{CellId, SandboxId};
+use crate::protocol::agent::UsageReport;
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Memory {
+    pub(super) kernel: KernelMemory,
+    pub(super) execution_count: u32,
+    pub(super) output: OutputMemory,
+    pub(super) running: Option<RunningMemory>,
+    /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
+    pub(super) limits: BTreeMap<CellId, u64>,
+}
+
+impl Memory {
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a memory has text keys only")
+    }
+}
+
+/// What there was of a kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(super) enum KernelMemory {
+    /// None yet. The sandbox that was being made for it is nobody's.
+    Launching { reason: StartReason },
+    /// It waited for cells, or ran one.
+    Ready { sandbox: SandboxId },
+    /// Another one was being started in its place.
+    Restarting {
+        sandbox: SandboxId,
+        reason: StartReason,
+        /// The number under which the agent was asked for it, or was about to be.
+        request: u64,
+        replaces: u32,
+        /// What ended the one before, if it was a checkpoint that was being woken.
+        #[serde(default)]
+        rolls_back: Option<Cause>,
+    },
+    /// None, and nobody was making one.
+    Dead { problem: String },
+}
+
+impl Default for KernelMemory {
+    fn default() -> Self {
+        Self::Launching {
+            reason: StartReason::Opened,
+        }
+    }
+}
+
+impl KernelMemory {
+    /// The sandbox that is to be taken over.
+    pub(super) fn sandbox(&self) -> Option<SandboxId> {
+        match self {
+            Self::Ready { sandbox } | Self::Restarting { sandbox, .. } => Some(*sandbox),
+            Self::Launching { .. } | Self::Dead { .. } => None,
+        }
+    }
+}
+
+/// What of the output is in no event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct OutputMemory {
+    pub(super) bytes: u64,
+    /// The beginnings of characters whose ends have not come.
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+/// The cell that ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RunningMemory {
+    pub(super) cell: CellId,
+    pub(super) execution_count: Option<u32>,
+    pub(super) started_at_ms: UnixMillis,
+    /// For how long its clock has stood still.
+    pub(super) paused: Duration,
+    pub(super) limit: Duration,
+    pub(super) ceiling: Duration,
+    pub(super) warned: bool,
+    pub(super) stopping: Option<StoppingMemory>,
+    pub(super) input: Option<InputMemory>,
+    /// The `input()` that was answered last, and the number of the answer, which may not have arrived.
+    pub(super) answered: Option<(InputMemory, u64)>,
+    pub(super) usage: Option<UsageReport>,
+}
+
+/// How far the attempt to stop it had come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoppingMemory {
+    pub(super) reason: InterruptReason,
+    pub(super) rung: Rung,
+    /// When the next rung is due, after the start.
+    pub(super) next: Duration,
+}
+
+/// An `input()` that waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InputMemory {
+    pub(super) request: String,
+    pub(super) prompt: String,
+    pub(super) password: bool,
+    /// After the start of the cell.
+    pub(super) since: Duration,
+    /// After the start of the cell.
+    pub(super) until: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_of_an_earlier_version_is_understood() {
+        let memory: Memory = serde_json::from_str("{}").unwrap();
+        assert_eq!(memory, Memory::default());
+        let sandbox = SandboxId::new();
+        let json =
+            format!(r#"{{"kernel": {{"is": "ready", "sandbox": "{sandbox}"}}, "later": 1}}"#);
+        let memory: Memory = serde_json::from_str(&json).unwrap();
+        assert_eq!(memory.kernel.sandbox(), Some(sandbox));
+    }
+}

@@ -1,0 +1,178 @@
+//! A cell that goes wrong costs that cell only: whatever it does to its kernel, the variables are as they were before.
+
+use evercell::model::event::{Event, Protection, Verdict};
+use serde_json::{Value, json};
+
+use crate::harness::server::Server;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Waits until the cell that comes next is protected, as it is while somebody thinks.
+async fn think(server: &Server, id: &str) {
+    // A cell is protected once its kernel had a moment of silence before it; its own end says so.
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let page = server
+            .get(&format!("/v1/sessions/{id}/events?after=0"))
+            .await
+            .json();
+        let started = page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|event| event["event"] == "kernel_started");
+        if started {
+            return;
+        }
+    }
+}
+
+/// Runs a cell that loses the kernel, and returns its result.
+async fn lose(server: &Server, id: &str, code: &str) -> Value {
+    think(server, id).await;
+    let result = server.run(id, code).await;
+    assert_eq!(
+        result["state"]["verdict"], "rolled_back",
+        "{code}: {result:#}"
+    );
+    result
+}
+
+#[tokio::test]
+async fn variables_survive_whatever_ends_the_kernel() {
+    let server = Server::start().await;
+    server
+        .open_with("s", json!({ "memory_bytes": 256 * MIB }))
+        .await;
+    server
+        .prints(
+            "s",
+            "import numpy as np, os, signal, ctypes\nkept = np.arange(1000)\nlost = []",
+        )
+        .await;
+    for (code, cause) in [
+        ("lost.append(1); ctypes.string_at(0)", "killed_by_signal"),
+        ("lost.append(1); os._exit(3)", "exited"),
+        ("lost.append(1); os.abort()", "killed_by_signal"),
+        (
+            "lost.append(1); os.kill(os.getpid(), signal.SIGKILL)",
+            "killed_by_signal",
+        ),
+        (
+            "lost.append(1)\nwhile True: lost.append(bytearray(b'x') * (8 << 20))",
+            "out_of_memory",
+        ),
+    ] {
+        let result = lose(&server, "s", code).await;
+        assert_eq!(result["cause"]["kind"], cause, "{code}: {result:#}");
+        assert_eq!(result["state"]["before"], result["cell"], "{result:#}");
+        assert_eq!(
+            server.prints("s", "print(kept.sum(), lost)").await,
+            "499500 []\n",
+            "{code}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cell_that_cannot_be_stopped_is_killed_and_its_variables_are_back() {
+    let server = Server::start().await;
+    server.open_with("s", json!({ "cell_ms": 1000 })).await;
+    server
+        .prints("s", "import collections, itertools, time\nkept = 7")
+        .await;
+    for code in [
+        // C code that never comes to its end, nor looks at signals.
+        "kept = 8; collections.deque(itertools.repeat(1), maxlen=0)",
+        "kept = 8\nwhile True:\n    try:\n        while True: time.sleep(1)\n    except KeyboardInterrupt: pass",
+    ] {
+        let result = lose(&server, "s", code).await;
+        assert_eq!(result["cause"]["kind"], "deadline", "{result:#}");
+        assert_eq!(server.prints("s", "print(kept)").await, "7\n");
+    }
+}
+
+#[tokio::test]
+async fn twenty_crashes_in_a_row_leave_nothing_behind() {
+    let server = Server::start().await;
+    server.open("s").await;
+    server.prints("s", "import os; kept = []").await;
+    for n in 0..20 {
+        server.prints("s", &format!("kept.append({n})")).await;
+        lose(&server, "s", "kept.clear(); os._exit(1)").await;
+    }
+    think(&server, "s").await;
+    let code =
+        "print(kept == list(range(20)), len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)";
+    assert_eq!(server.prints("s", code).await, "True True\n");
+}
+
+#[tokio::test]
+async fn what_a_twin_holds_does_not_make_a_cell_fail_that_fits_without_it() {
+    let server = Server::start().await;
+    server
+        .open_with("s", json!({ "memory_bytes": 512 * MIB }))
+        .await;
+    server
+        .prints("s", "import numpy as np\nheld = np.ones(300 << 17)")
+        .await;
+    think(&server, "s").await;
+    // 60 % lie in the twin only once this has begun; 80 % fit.
+    let code =
+        "import time\ndel held\nfull = np.ones(400 << 17); time.sleep(1); print(full.nbytes >> 20)";
+    assert_eq!(server.prints("s", code).await, "400\n");
+    let result = server
+        .run("s", "more = np.ones(400 << 17); time.sleep(5)")
+        .await;
+    assert_eq!(result["cause"]["kind"], "out_of_memory", "{result:#}");
+    assert_ne!(result["state"]["verdict"], "lost", "{result:#}");
+}
+
+#[tokio::test]
+async fn the_log_says_what_was_rolled_back_and_the_count_goes_on() {
+    let server = Server::start().await;
+    server.open("s").await;
+    let mut socket = server.socket("s", 0).await;
+    socket.run("import os, random\nrandom.seed(1)").await;
+    think(&server, "s").await;
+    let cell = socket.run("'in the log'; os._exit(1)").await;
+    socket
+        .wait_until(|event| matches!(event, Event::KernelLost { .. }))
+        .await;
+    let verdicts: Vec<&Verdict> = socket
+        .seen
+        .iter()
+        .filter_map(|envelope| match &envelope.event {
+            Event::CellFinished {
+                cell: of, state, ..
+            } if *of == cell => Some(state),
+            Event::KernelLost { state, .. } => Some(state),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(verdicts, [&Verdict::RolledBack { before: cell }; 2]);
+    let result = server.run("s", "In[-2:], random.random() < 1").await;
+    assert_eq!(result["execution_count"], 2, "{result:#}");
+}
+
+#[tokio::test]
+async fn a_cell_says_whether_it_was_protected() {
+    let server = Server::start().await;
+    server.open("s").await;
+    think(&server, "s").await;
+    let mut socket = server.socket("s", 0).await;
+    let cell = socket.run("1").await;
+    let said = socket
+        .seen
+        .iter()
+        .find_map(|envelope| match &envelope.event {
+            Event::CellFinished { checkpoint, .. } => checkpoint.clone(),
+            _ => None,
+        });
+    assert_eq!(said, Some(Protection::Before(cell)));
+    let off = json!({ "env": { "EVERCELL_CHECKPOINTS": "off" } });
+    server.open_with("off", off).await;
+    server.prints("off", "print(1)").await;
+    let result = server.run("off", "import os; os._exit(1)").await;
+    assert_ne!(result["state"]["verdict"], "kept", "{result:#}");
+}
