@@ -82,6 +82,8 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
         .arg("--kernel-lib")
         .arg(repository().join("kernel-image"))
         .args(arguments)
+        // A server that is dropped is killed, and nobody takes up what it leaves.
+        .env("EVERCELL_ORPHAN_LIMIT", "30s")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true);

@@ -441,11 +441,11 @@ async fn a_hundred_sessions_are_attached_again_after_the_server_was_killed() {
         let mut socket = next.socket(id, 0).await;
         socket.wait_until(|event| is_finished(event, cell)).await;
         let text = text_of(&socket.cut(), Some(cell));
-        let lines = text.lines().count();
-        assert_eq!(
-            text,
-            (0..lines).map(|i| format!("{i}\n")).collect::<String>()
-        );
+        // The interrupt may come before the end of the last line.
+        let all: String = (0..text.lines().count())
+            .map(|i| format!("{i}\n"))
+            .collect();
+        assert_eq!(text.trim_end(), all.trim_end());
     }
     for ids in ids.chunks(10) {
         join_all(ids.iter().map(async |id| {
