@@ -5,9 +5,9 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -31,6 +31,8 @@ const HARD_PAGES: i32 = 8 * SOFT_PAGES;
 pub(super) struct Checkpoints {
     wake: SyncSender<()>,
     thread: JoinHandle<()>,
+    /// Held by whoever moves the log: SQLite does not wait for another who does, but gives up at once, whatever its timeout is.
+    turn: Arc<Mutex<()>>,
     /// Whether the log may be all moved, so that the next commit begins it anew, which waits for the disk.
     is_moved: Arc<AtomicBool>,
     /// The log's length after the last commit.
@@ -50,19 +52,23 @@ impl Checkpoints {
         // One that waits is as good as many.
         let (wake, woken) = mpsc::sync_channel(1);
         let is_moved = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&is_moved);
+        let turn = Arc::new(Mutex::new(()));
+        let (their_moved, their_turn) = (Arc::clone(&is_moved), Arc::clone(&turn));
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || {
                 while let Ok(()) = woken.recv() {
+                    let turn = their_turn.lock().unwrap_or_else(PoisonError::into_inner);
                     report(checkpoint(&db, "PASSIVE"));
-                    theirs.store(true, Ordering::Relaxed);
+                    drop(turn);
+                    their_moved.store(true, Ordering::Relaxed);
                 }
             })
             .map_err(|source| StoreError::Thread { source })?;
         Ok(Self {
             wake,
             thread,
+            turn,
             is_moved,
             pages: 0,
             hard_pages: HARD_PAGES,
@@ -92,6 +98,7 @@ impl Checkpoints {
         if self.pages >= self.hard_pages {
             // Readers are short, so this waits for them. If it fails, not again at the very next commit.
             self.hard_pages = self.pages.saturating_add(HARD_PAGES / 4);
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             report(checkpoint(db, "RESTART"));
         }
     }

@@ -1,7 +1,8 @@
 //! Removes groups that servers have left which will never come back: those whose directory is gone.
 //!
 //! Each server's group carries the path of the directory in which its sandboxes are written down. A sandbox is written down before its
-//! group is made, so a group without one belongs to nobody.
+//! group is made, so a group without one belongs to nobody. Who sees other mounts sees other directories under that path, so the group says
+//! too whose mounts are meant, and nobody else judges.
 
 use std::fs;
 use std::io;
@@ -13,12 +14,20 @@ const OWNER: &str = "user.evercell.run";
 
 /// Writes down whose group this is.
 pub(super) fn claim(group: &Path, run: &Path) -> io::Result<()> {
+    let mut owner = mounts().into_bytes();
+    owner.extend_from_slice(run.as_os_str().as_bytes());
     Ok(rustix::fs::setxattr(
         group,
         OWNER,
-        run.as_os_str().as_bytes(),
+        &owner,
         rustix::fs::XattrFlags::empty(),
     )?)
+}
+
+/// The mount namespace of this process, as it stands before a path; see namespaces(7).
+fn mounts() -> String {
+    let name = fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    format!("{} ", name.display())
 }
 
 /// Looks through all servers' groups beside this one. What cannot be removed, having members or being another user's, stays.
@@ -45,10 +54,12 @@ fn sweep_server(server: &Path, run: &Path) {
     }
 }
 
+/// The directory of a group's server, if it is to be found under that path here.
 fn owner(group: &Path) -> Option<PathBuf> {
     const LONGEST: usize = 4096;
-    let mut path = Vec::with_capacity(LONGEST);
-    rustix::fs::getxattr(group, OWNER, rustix::buffer::spare_capacity(&mut path)).ok()?;
+    let mut owner = Vec::with_capacity(LONGEST);
+    rustix::fs::getxattr(group, OWNER, rustix::buffer::spare_capacity(&mut owner)).ok()?;
+    let path = owner.strip_prefix(mounts().as_bytes())?.to_vec();
     Some(std::ffi::OsString::from_vec(path).into())
 }
 
@@ -75,6 +86,11 @@ mod tests {
         sweep(&groups.join("mine"));
         assert!(groups.join("a/live").exists());
         assert!(!groups.join("a/gone").exists());
+        assert!(groups.join("unclaimed/x").exists());
+        let elsewhere = b"mnt:[1] /nowhere";
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(groups.join("unclaimed"), OWNER, elsewhere, flags).unwrap();
+        sweep(&groups.join("mine"));
         assert!(groups.join("unclaimed/x").exists());
 
         fs::remove_dir_all(&run).unwrap();
