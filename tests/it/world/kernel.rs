@@ -258,7 +258,7 @@ async fn the_running_cell_is_interrupted_and_its_variables_stay() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_dies_says_how_and_the_next_cell_finds_a_new_one() {
+async fn a_kernel_that_dies_says_how_and_its_last_words_arrive() {
     let server = Server::start().await;
     server.open("s").await;
     for (code, kind) in [
@@ -269,7 +269,7 @@ async fn a_kernel_that_dies_says_how_and_the_next_cell_finds_a_new_one() {
             .run("s", &format!("print('last words', flush=False)\n{code}"))
             .await;
         assert_eq!(result["cause"]["kind"], kind, "{result:#}");
-        assert_eq!(result["state"]["verdict"], "lost", "{result:#}");
+        assert_eq!(result["state"]["verdict"], "rolled_back", "{result:#}");
         assert_eq!(
             result["text"]["stdout"]["preview"]
                 .as_str()

@@ -31,7 +31,7 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
                 "import glob\n\
                  print(mine.id[0], os.environ['MINE'], open('mine.txt').read(), open('/tmp/mine.txt').read())\n\
                  print(sorted(os.listdir('.')), sorted(p for p in glob.glob('/tmp/*') if p != '/tmp/home'), [n for n in globals() if n.startswith('mine')])\n\
-                 print(sorted(p for p in os.listdir('/proc') if p.isdigit())[:2], [l.split(':')[0].strip() for l in open('/proc/self/net/dev') if ':' in l])\n\
+                 print(len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3, [l.split(':')[0].strip() for l in open('/proc/self/net/dev') if ':' in l])\n\
                  print(random.random(), np.random.rand(), np.random.default_rng().random())",
             )
             .await
@@ -41,12 +41,8 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
             let lines: Vec<&str> = printed.lines().collect();
             assert_eq!(lines[0], format!("{id} {id} {id} {id}"));
             assert_eq!(lines[1], "['mine.txt'] ['/tmp/mine.txt'] ['mine']");
-            // Its own process, and no interface but its own loopback.
-            assert!(
-                lines[2].matches('\'').count() == 4 && lines[2].ends_with("['lo']"),
-                "{}",
-                lines[2]
-            );
+            // Its own process with its twin, of which one may just be replaced by the next, and no interface but its own loopback.
+            assert_eq!(lines[2], "True ['lo']");
             for number in lines[3].split(' ') {
                 assert!(
                     random.insert(number.to_owned()),
