@@ -82,10 +82,12 @@ class Cells:
         task = loop.create_task(cell)
         redirected = False
 
-        def redirect():
+        def redirect(frame):
             nonlocal redirected
-            # Only while nothing runs but the loop itself, whose state an exception would break.
-            if redirected or asyncio.current_task(loop) is not None:
+            # Only while nothing runs but the loop itself, whose state an exception would break: also where a
+            # task is in the middle of asking it for its next step, which would never come then.
+            is_in_loop = frame is not None and frame.f_globals.get("__name__", "").startswith("asyncio.")
+            if redirected or (asyncio.current_task(loop) is not None and not is_in_loop):
                 return False
             redirected = True
             loop.call_soon_threadsafe(task.cancel)

@@ -28,14 +28,14 @@ class Interrupts:
         # Whether this cell was interrupted at all; the error of a cancelled task is then called
         # KeyboardInterrupt.
         self.seen = False
-        # While a cell awaits: takes the interrupt instead of raising it, when it returns True.
+        # While a cell awaits: takes the interrupt instead of raising it in a frame, when it returns True.
         self.redirect = None
 
     def install(self):
         """Makes this the handler of SIGINT, also after user code has put its own there."""
         _signal.signal(_SIGINT, self.on_signal)
 
-    def on_signal(self, _signum, _frame):
+    def on_signal(self, _signum, frame):
         """The signal handler."""
         if not self.window:
             return
@@ -44,7 +44,7 @@ class Interrupts:
             self.pending = True
             return
         redirect = self.redirect
-        if redirect is not None and redirect():
+        if redirect is not None and redirect(frame):
             return
         raise KeyboardInterrupt
 

@@ -3,6 +3,9 @@
 //! A twin announces itself over a socket that the kernel inherited: one packet, with one descriptor by which it is woken. Whoever has that socket
 //! can send anything, as often as it likes: so nothing that is said is believed but the number of an execution, and that only if there was one.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

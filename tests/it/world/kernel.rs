@@ -258,7 +258,7 @@ async fn the_running_cell_is_interrupted_and_its_variables_stay() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_dies_says_how_and_the_next_cell_finds_another() {
+async fn a_kernel_that_dies_says_how_and_its_last_words_arrive() {
     let server = Server::start().await;
     server.open("s").await;
     for (code, kind) in [

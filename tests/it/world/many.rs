@@ -41,7 +41,7 @@ async fn a_hundred_sessions_live_at_once_and_each_is_private() {
             let lines: Vec<&str> = printed.lines().collect();
             assert_eq!(lines[0], format!("{id} {id} {id} {id}"));
             assert_eq!(lines[1], "['mine.txt'] ['/tmp/mine.txt'] ['mine']");
-            // Its own process, its checkpoint and maybe the one before, and no interface but its own loopback.
+            // Its own process with its twin, of which one may just be replaced by the next, and no interface but its own loopback.
             assert_eq!(lines[2], "True ['lo']");
             for number in lines[3].split(' ') {
                 assert!(

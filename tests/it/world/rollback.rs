@@ -1,27 +1,22 @@
 //! A cell that goes wrong costs that cell only: whatever it does to its kernel, the variables are as they were before.
 
 use evercell::model::event::{Event, Protection, Verdict};
+use evercell::model::id::CellId;
 use serde_json::{Value, json};
 
 use crate::harness::server::Server;
+use crate::harness::socket::Socket;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Waits until the cell that comes next is protected, as it is while somebody thinks.
-async fn think(server: &Server, id: &str) {
-    // A cell is protected once its kernel had a moment of silence before it; its own end says so.
+/// Runs cells that change nothing until one of them was protected: from then on there is a checkpoint with all that was before.
+async fn protect(server: &Server, id: &str) {
     loop {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        let page = server
-            .get(&format!("/v1/sessions/{id}/events?after=0"))
-            .await
-            .json();
-        let started = page["events"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|event| event["event"] == "kernel_started");
-        if started {
+        let result = server.run(id, "sum(range(10**6));").await;
+        let after = result["last_seq"].as_u64().unwrap() - 1;
+        let path = format!("/v1/sessions/{id}/events?after={after}");
+        let page = server.get(&path).await.json();
+        if page["events"][0]["checkpoint"]["before"] == result["cell"] {
             return;
         }
     }
@@ -29,7 +24,7 @@ async fn think(server: &Server, id: &str) {
 
 /// Runs a cell that loses the kernel, and returns its result.
 async fn lose(server: &Server, id: &str, code: &str) -> Value {
-    think(server, id).await;
+    protect(server, id).await;
     let result = server.run(id, code).await;
     assert_eq!(
         result["state"]["verdict"], "rolled_back",
@@ -65,7 +60,6 @@ async fn variables_survive_whatever_ends_the_kernel() {
     ] {
         let result = lose(&server, "s", code).await;
         assert_eq!(result["cause"]["kind"], cause, "{code}: {result:#}");
-        assert_eq!(result["state"]["before"], result["cell"], "{result:#}");
         assert_eq!(
             server.prints("s", "print(kept.sum(), lost)").await,
             "499500 []\n",
@@ -101,7 +95,7 @@ async fn twenty_crashes_in_a_row_leave_nothing_behind() {
         server.prints("s", &format!("kept.append({n})")).await;
         lose(&server, "s", "kept.clear(); os._exit(1)").await;
     }
-    think(&server, "s").await;
+    protect(&server, "s").await;
     let code =
         "print(kept == list(range(20)), len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)";
     assert_eq!(server.prints("s", code).await, "True True\n");
@@ -116,7 +110,7 @@ async fn what_a_twin_holds_does_not_make_a_cell_fail_that_fits_without_it() {
     server
         .prints("s", "import numpy as np\nheld = np.ones(300 << 17)")
         .await;
-    think(&server, "s").await;
+    protect(&server, "s").await;
     // 60 % lie in the twin only once this has begun; 80 % fit.
     let code =
         "import time\ndel held\nfull = np.ones(400 << 17); time.sleep(1); print(full.nbytes >> 20)";
@@ -134,7 +128,7 @@ async fn the_log_says_what_was_rolled_back_and_the_count_goes_on() {
     server.open("s").await;
     let mut socket = server.socket("s", 0).await;
     socket.run("import os, random\nrandom.seed(1)").await;
-    think(&server, "s").await;
+    protect(&server, "s").await;
     let cell = socket.run("'in the log'; os._exit(1)").await;
     socket
         .wait_until(|event| matches!(event, Event::KernelLost { .. }))
@@ -150,29 +144,63 @@ async fn the_log_says_what_was_rolled_back_and_the_count_goes_on() {
             _ => None,
         })
         .collect();
-    assert_eq!(verdicts, [&Verdict::RolledBack { before: cell }; 2]);
-    let result = server.run("s", "In[-2:], random.random() < 1").await;
-    assert_eq!(result["execution_count"], 2, "{result:#}");
+    assert_eq!(verdicts.len(), 2);
+    let Verdict::RolledBack { before } = verdicts[0] else {
+        panic!("{verdicts:?}");
+    };
+    assert_eq!(verdicts[0], verdicts[1]);
+    // The number of the first cell that is not remembered is given again.
+    let number = |cell| {
+        socket
+            .seen
+            .iter()
+            .find_map(|envelope| match envelope.event {
+                Event::CellStarted {
+                    cell: of,
+                    execution_count,
+                    ..
+                } if of == cell => execution_count,
+                _ => None,
+            })
+    };
+    let result = server.run("s", "len(In)").await;
+    assert_eq!(
+        result["execution_count"],
+        json!(number(*before)),
+        "{result:#}"
+    );
 }
 
 #[tokio::test]
 async fn a_cell_says_whether_it_was_protected() {
     let server = Server::start().await;
     server.open("s").await;
-    think(&server, "s").await;
     let mut socket = server.socket("s", 0).await;
-    let cell = socket.run("1").await;
-    let said = socket
+    // Each kernel of the pool has a checkpoint; here it gets no other.
+    let first = socket
+        .run("import os; os.environ['EVERCELL_CHECKPOINTS'] = 'off'")
+        .await;
+    let second = socket.run("1").await;
+    for cell in [first, second] {
+        assert_eq!(
+            protection(&socket, cell),
+            Some(Protection::Before(first)),
+            "{:?}",
+            socket.seen
+        );
+    }
+}
+
+fn protection(socket: &Socket, cell: CellId) -> Option<Protection> {
+    socket
         .seen
         .iter()
         .find_map(|envelope| match &envelope.event {
-            Event::CellFinished { checkpoint, .. } => checkpoint.clone(),
+            Event::CellFinished {
+                cell: of,
+                checkpoint,
+                ..
+            } if *of == cell => checkpoint.clone(),
             _ => None,
-        });
-    assert_eq!(said, Some(Protection::Before(cell)));
-    let off = json!({ "env": { "EVERCELL_CHECKPOINTS": "off" } });
-    server.open_with("off", off).await;
-    server.prints("off", "print(1)").await;
-    let result = server.run("off", "import os; os._exit(1)").await;
-    assert_ne!(result["state"]["verdict"], "kept", "{result:#}");
+        })
 }
