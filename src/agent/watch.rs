@@ -50,7 +50,9 @@ pub(crate) struct Watch {
     last_cpu_us: u64,
     /// Whether the workspace is over its quota, and files were stopped from growing for it.
     full: bool,
-    /// What the workspace held, in bytes and entries, when a kernel was last killed for it. The next kernel is not killed for what it finds, or
+    /// Whether it was ever found out what the workspace holds.
+    has_looked: bool,
+    /// What the workspace held, in bytes and entries, at the first look, or when a kernel was last killed for it. The next kernel is not killed for what it finds, or
     /// nobody could delete anything; it is for making more of it.
     tolerated: (u64, u64),
     /// The limit of file sizes from before that.
@@ -78,6 +80,7 @@ impl Watch {
             scan_after: now,
             last_cpu_us: 0,
             full: false,
+            has_looked: false,
             tolerated: (0, 0),
             file_size: None,
         }
@@ -187,6 +190,12 @@ impl Watch {
         let scan = self.scan.take()?;
         let used_bytes = scan.bytes();
         let limit_bytes = config.workspace_bytes;
+        let holds = (used_bytes, scan.entries());
+        if !self.has_looked {
+            // What was there before is not this sandbox's doing: its kernels could never start.
+            self.has_looked = true;
+            self.tolerated = holds;
+        }
         let far_over = used_bytes > limit_bytes.saturating_add(limit_bytes / 10)
             || scan.entries() > MOST_ENTRIES
             || scan.is_too_deep();
@@ -200,7 +209,6 @@ impl Watch {
         }
         kernel?;
         if far_over && self.full {
-            let holds = (used_bytes, scan.entries());
             if holds.0 <= self.tolerated.0 && holds.1 <= self.tolerated.1 {
                 return None;
             }
@@ -275,4 +283,49 @@ fn limits_of(pid: Pid) -> Option<Rlimit> {
         current: limit(limits.rlim_cur),
         maximum: limit(limits.rlim_max),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Looks at the whole workspace, and draws the conclusions.
+    fn look(watch: &mut Watch, kernel: Pid, config: &AgentConfig) -> Option<Finding> {
+        watch.scan = Some(Scan::new(watch.workspace.root()).unwrap());
+        while !watch.go_on() {}
+        watch.conclude(Some(kernel), config, &[])
+    }
+
+    #[test]
+    fn a_kernel_is_not_killed_for_what_it_finds_but_for_making_more_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("before"), vec![1; 3_000_000]).unwrap();
+        let config = AgentConfig {
+            workspace_bytes: 1_000_000,
+            memory_bytes: u64::MAX,
+            processes: 100,
+            orphan_ms: 1000,
+        };
+        let workspace = Workspace::open(directory.path(), 1_000_000, &json!({})).unwrap();
+        let mut watch = Watch::new(Arc::new(workspace));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the kernel of a test has a process"
+        )]
+        let mut process = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let kernel = Pid::from_raw(process.id() as i32).unwrap();
+        let told = look(&mut watch, kernel, &config);
+        assert!(matches!(told, Some(Finding::DiskFull(_))), "{told:?}");
+        assert_eq!(look(&mut watch, kernel, &config), None);
+        std::fs::write(directory.path().join("more"), vec![1; 100_000]).unwrap();
+        let exceeded = Some(Finding::Exceeded(WatchedLimit::Disk));
+        assert_eq!(look(&mut watch, kernel, &config), exceeded);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use super::connection::{Kernel, KernelEvents, Occurrence};
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
-use crate::protocol::agent::{AgentConfig, AgentHello};
+use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
 use crate::sandbox::{Backend, SandboxSpec};
 
@@ -404,10 +404,19 @@ impl Launcher {
     }
 }
 
-fn describe(exit: &crate::protocol::agent::KernelExit) -> String {
-    match (exit.code, exit.signal) {
+fn describe(exit: &KernelExit) -> String {
+    let how = match (exit.code, exit.signal) {
         (Some(code), _) => format!("it exited with code {code}"),
         (_, Some(signal)) => format!("it was killed by signal {signal}"),
         _ => "it ended".to_owned(),
-    }
+    };
+    let why = match (&exit.violation, exit.limit) {
+        (Some(violation), _) => violation,
+        (None, Some(WatchedLimit::Memory)) => "it needed more memory than it may have",
+        (None, Some(WatchedLimit::Disk)) => "its workspace holds more than it may",
+        (None, Some(WatchedLimit::Processes)) => "it has more processes than it may",
+        (None, None) if exit.out_of_memory => "it needed more memory than it may have",
+        (None, None) => return how,
+    };
+    format!("{how}: {why}")
 }
