@@ -1,6 +1,7 @@
 //! The log: as pages of JSON, as Server-Sent Events, event by event.
 //!
-//! Events are stored in the form in which they are sent: a page is spliced from stored bytes, nothing is parsed or written again.
+//! Events are stored in the form in which they are sent: a page is spliced from stored bytes, nothing is parsed or written again
+//! but for the live view.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -341,7 +341,7 @@ mod tests {
         fn what_is_folded_shows_the_same_whatever_comes_before_and_after(
             before in writings(), text in writings(), after in writings()
         ) {
-            prop_assume!(!ends_within(&before, false));
+            let before = if ends_within(&before, false) { String::new() } else { before };
             let folded = fold(&text);
             prop_assert!(folded.len() <= text.len() + RESET.len());
             let whole = plain(&format!("{before}{text}{after}"), 4096);
