@@ -43,15 +43,18 @@ pub struct Config {
 pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) config: Arc<Config>,
+    /// How far the outputs of cells have been read.
+    pub(crate) outputs: Arc<native::output::Marks>,
 }
 
 /// Builds the router: every route of every front end.
 pub fn router(sessions: Sessions, config: Config) -> Router {
-    use native::{about, cells, events, files, kernel, sessions as session, ws};
+    use native::{about, cells, events, files, kernel, output, sessions as session, ws};
 
     let api = Api {
         sessions,
         config: Arc::new(config),
+        outputs: Arc::default(),
     };
     let guarded = Router::new()
         .route("/v1/sessions", get(session::list))
@@ -64,6 +67,10 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route(
             "/v1/sessions/{session}/cells/{cell}",
             get(cells::get).delete(cells::cancel),
+        )
+        .route(
+            "/v1/sessions/{session}/cells/{cell}/output",
+            get(output::get),
         )
         .route(
             "/v1/sessions/{session}/cells/{cell}/extend",
@@ -104,6 +111,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
                 .merge(delete(files::delete)),
         )
         .route("/v1/schema/events.json", get(about::events_schema))
+        .route("/v1/schema/live.json", get(about::live_schema))
         .route("/v1/schema/commands.json", get(about::commands_schema))
         .route("/openapi.json", get(about::openapi))
         .fallback(frame::unknown_route)

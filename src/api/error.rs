@@ -121,7 +121,7 @@ codes! {
     TooLarge "too_large" PAYLOAD_TOO_LARGE,
     /// The source of the cell is longer than is accepted.
     CellTooLarge "cell_too_large" PAYLOAD_TOO_LARGE,
-    /// The range lies outside of the file.
+    /// The range lies outside of the file, or of the cell's output.
     BadRange "bad_range" RANGE_NOT_SATISFIABLE,
     /// As many cells wait in this session as may.
     QueueFull "queue_full" TOO_MANY_REQUESTS,

@@ -6,6 +6,7 @@ mod docs;
 mod examples;
 mod faults;
 mod files;
+mod flood;
 mod full;
 mod kernel;
 mod many;

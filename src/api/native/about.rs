@@ -57,6 +57,13 @@ pub(crate) async fn events_schema() -> Response {
     json(&TEXT)
 }
 
+/// What the live view sends, as JSON Schema.
+#[utoipa::path(get, path = "/v1/schema/live.json", tag = "about", responses((status = 200, description = "A JSON Schema, draft 2020-12", body = Object)))]
+pub(crate) async fn live_schema() -> Response {
+    static TEXT: LazyLock<String> = LazyLock::new(|| schema::live().to_string());
+    json(&TEXT)
+}
+
 /// The commands and replies of the WebSocket, as JSON Schema.
 #[utoipa::path(get, path = "/v1/schema/commands.json", tag = "about", responses((status = 200, description = "A JSON Schema, draft 2020-12", body = Object)))]
 pub(crate) async fn commands_schema() -> Response {

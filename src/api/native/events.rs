@@ -1,6 +1,7 @@
 //! The log: as pages of JSON, as Server-Sent Events, event by event.
 //!
-//! Events are stored in the form in which they are sent: a page is spliced from stored bytes, nothing is parsed or written again.
+//! Events are stored in the form in which they are sent: a page is spliced from stored bytes, nothing is parsed or written again
+//! but for the live view.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,14 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::reader::{Reader, live_page};
+use super::view::ViewKind;
 use crate::api::Api;
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{Params, SeqPath, SessionPath};
 use crate::model::event::Seq;
 use crate::session::StoredEvent;
-use crate::session::log::{EventLog, Page, ReadError, Subscription};
+use crate::session::log::{EventLog, Page, ReadError};
 use crate::session::view::Status;
 
 /// The most bytes of events in a page; one event may be longer.
@@ -39,6 +42,8 @@ pub(crate) struct EventsParams {
     limit: Option<usize>,
     /// How long to wait when there is none.
     wait_ms: Option<u64>,
+    /// What to be sent of them; every one if not said.
+    view: Option<ViewKind>,
 }
 
 /// The events after a position: a page of JSON, or a stream with `Accept: text/event-stream`.
@@ -51,6 +56,7 @@ pub(crate) struct EventsParams {
         ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said"),
         ("limit" = Option<u32>, Query, description = "How many at most, 1 to 10000; 1000 if not said; not for a stream"),
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for an event when there is none, at most 600000; not for a stream"),
+        ("view" = Option<String>, Query, description = "`live` for the live view; every event as it is, if not said"),
         ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, which it overrides; for a stream"),
     ),
     responses(
@@ -82,8 +88,8 @@ pub(crate) async fn list(
         // This is what tells an EventSource not to come again.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let events =
-        server_sent(log.subscribe(after)).take_until(api.config.stopping.clone().cancelled_owned());
+    let events = server_sent(Reader::new(&log, after, params.view))
+        .take_until(api.config.stopping.clone().cancelled_owned());
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response();
@@ -141,7 +147,11 @@ async fn page(
             "`wait_ms` is at most 600000",
         ));
     }
-    let mut page = log.read(after, limit, PAGE_BYTES).await?;
+    let read = async || match params.view {
+        None => log.read(after, limit, PAGE_BYTES).await,
+        Some(ViewKind::Live) => live_page(log, after, limit, PAGE_BYTES).await,
+    };
+    let mut page = read().await?;
     if page.events.is_empty() && wait_ms > 0 {
         let mut subscription = log.subscribe(after);
         let something = timeout(Duration::from_millis(wait_ms), subscription.next());
@@ -150,7 +160,7 @@ async fn page(
             _ = something => {}
             () = stopping.cancelled() => {}
         }
-        page = log.read(after, limit, PAGE_BYTES).await?;
+        page = read().await?;
     }
     Ok(json(splice(&page, after)))
 }
@@ -204,17 +214,14 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, ApiError> {
     })
 }
 
-/// A subscription as Server-Sent Events. If the reader was slower than the trimming, the last one is of type `stream_error`.
-fn server_sent(
-    subscription: Subscription,
-) -> impl Stream<Item = Result<SseEvent, std::convert::Infallible>> {
-    let batches = stream::unfold(Some(subscription), async |subscription| {
-        let mut subscription = subscription?;
-        match subscription.next().await {
-            Ok(Some(events)) => Some((
-                events.iter().map(server_sent_event).collect(),
-                Some(subscription),
-            )),
+/// What a reader is sent, as Server-Sent Events. If the reader was slower than the trimming, the last one is of type `stream_error`.
+fn server_sent(reader: Reader) -> impl Stream<Item = Result<SseEvent, std::convert::Infallible>> {
+    let batches = stream::unfold(Some(reader), async |reader| {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(events)) => {
+                Some((events.iter().map(server_sent_event).collect(), Some(reader)))
+            }
             Ok(None) => None,
             Err(error) => {
                 let detail = serde_json::to_string(&ApiError::from(error).detail())

@@ -9,7 +9,8 @@ use utoipa::OpenApi as _;
 
 use super::commands::{Op, Reply};
 use super::result::CellResult;
-use super::{about, cells, events, files, kernel, sessions, wire, ws};
+use super::view::LiveEnvelope;
+use super::{about, cells, events, files, kernel, output, sessions, wire, ws};
 use crate::api::error::{Code, ErrorBody};
 use crate::model::event::{Envelope, Seq};
 use crate::model::settings::SettingsRequest;
@@ -19,6 +20,16 @@ use crate::session::{Completions, Inspection, Namespace};
 pub(crate) fn events() -> Value {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<Envelope>();
     schema.insert("title".to_owned(), "An event of a session's log".into());
+    schema.to_value()
+}
+
+/// What the live view sends besides the events of the log.
+pub(crate) fn live() -> Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<LiveEnvelope>();
+    schema.insert(
+        "title".to_owned(),
+        "What `view=live` sends besides the events of the log".into(),
+    );
     schema.to_value()
 }
 
@@ -66,6 +77,7 @@ fn name_codes(definitions: &mut Map<String, Value>) {
         cells::run,
         cells::get,
         cells::cancel,
+        output::get,
         cells::extend,
         cells::extend_running,
         cells::interrupt,
@@ -92,6 +104,7 @@ fn name_codes(definitions: &mut Map<String, Value>) {
         about::version,
         about::openapi,
         about::events_schema,
+        about::live_schema,
         about::commands_schema,
     )
 )]
@@ -126,6 +139,7 @@ pub(crate) fn openapi() -> Value {
     )>();
     generator.subschema_for::<(
         CellResult,
+        output::OutputAnswer,
         wire::ExtendBody,
         wire::DeadlineBody,
         wire::InterruptedBody,
@@ -143,6 +157,7 @@ pub(crate) fn openapi() -> Value {
         wire::CommBody,
         Envelope,
         EventPage,
+        LiveEnvelope,
         wire::FileList,
         wire::VersionBody,
         wire::DoneBody,
@@ -169,6 +184,11 @@ mod tests {
     #[test]
     fn the_events_are_a_contract() {
         insta::assert_json_snapshot!("events_schema", events());
+    }
+
+    #[test]
+    fn what_only_the_live_view_sends_is_a_contract() {
+        insta::assert_json_snapshot!("live_schema", live());
     }
 
     #[test]

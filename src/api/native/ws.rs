@@ -13,6 +13,8 @@ use serde::Deserialize;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
 use super::commands::carry_out;
+use super::reader::Reader;
+use super::view::ViewKind;
 use super::ws_loop::{Events, ReadFailure, serve};
 use crate::api::Api;
 use crate::api::auth::SUBPROTOCOL;
@@ -20,7 +22,6 @@ use crate::api::error::{ApiError, Code};
 use crate::api::extract::{Params, SessionPath};
 use crate::api::serve::Place;
 use crate::model::event::Seq;
-use crate::session::log::Subscription;
 use crate::session::{Denied, SessionError};
 
 /// The longest message that is accepted, in bytes.
@@ -29,13 +30,15 @@ pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
 /// What is set aside for each connection to read into, in bytes. A session may have many that are mostly quiet.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// From where to begin.
+/// From where to begin, and how.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WsParams {
     /// The last event that is known; 0 for none.
     #[serde(default)]
     after: Seq,
+    /// What to be sent of what comes after it; every event if not said.
+    view: Option<ViewKind>,
 }
 
 /// A WebSocket: one event per text message out, commands in.
@@ -44,7 +47,11 @@ pub(crate) struct WsParams {
 /// 1009 message too long, 4408 nothing heard for a minute, 4409 the cursor is ahead of the log, 4410 the events after it were trimmed.
 #[utoipa::path(
     get, path = "/v1/sessions/{session}/ws", tag = "events",
-    params(("session" = String, Path), ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said")),
+    params(
+        ("session" = String, Path),
+        ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said"),
+        ("view" = Option<String>, Query, description = "`live` for the live view; every event as it is, if not said"),
+    ),
     responses(
         (status = 101, description = "Events follow"),
         (status = 400, description = "`bad_upgrade`", body = ref("#/components/schemas/ErrorBody")),
@@ -74,7 +81,7 @@ pub(crate) async fn connect(
         .read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| {
         let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
-        let events = LogEvents(log.subscribe(params.after));
+        let events = LogEvents(Reader::new(&log, params.after, params.view));
         let carry_out = |op| {
             let session = session.clone();
             async move {
@@ -89,7 +96,7 @@ pub(crate) async fn connect(
 }
 
 /// The log as the loop reads it.
-struct LogEvents(Subscription);
+struct LogEvents(Reader);
 
 impl Events for LogEvents {
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, ApiError> {

@@ -16,10 +16,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::{Server, TOKEN};
 
-type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Listens, and says where.
-async fn listen(server: &Server) -> String {
+pub(super) async fn listen(server: &Server) -> String {
     listen_with(server, 100).await
 }
 
@@ -36,7 +36,7 @@ async fn listen_with(server: &Server, connections: usize) -> String {
     address
 }
 
-async fn connect(address: &str, path: &str) -> Stream {
+pub(super) async fn connect(address: &str, path: &str) -> Stream {
     let mut request = format!("ws://{address}{path}")
         .into_client_request()
         .unwrap();
@@ -50,7 +50,7 @@ async fn connect(address: &str, path: &str) -> Stream {
 }
 
 /// The next message that is text, as JSON.
-async fn hear(stream: &mut Stream) -> Value {
+pub(super) async fn hear(stream: &mut Stream) -> Value {
     loop {
         if let Message::Text(text) = stream
             .next()
