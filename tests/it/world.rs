@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod full;
 mod kernel;
+mod limits;
 mod many;
 mod resume;
 mod rollback;
