@@ -359,7 +359,14 @@ fn defaults(flags: &Flags) -> Result<Settings, ConfigError> {
         return bounds(flag, show_size(size), "a file system needs at least 1M");
     }
     at_least("--processes", limits.processes as usize, 4)?;
+    if limits.cell_output == 0 {
+        return bounds("--cell-output", "0", "it has to be more");
+    }
     for (flag, duration) in [
+        (
+            "--cell-cpu",
+            limits.cell_cpu.unwrap_or(Duration::from_secs(1)),
+        ),
         ("--cell-timeout", timeouts.cell_timeout),
         ("--input-timeout", timeouts.input_timeout),
         ("--idle-timeout", timeouts.idle_timeout),
@@ -385,6 +392,8 @@ fn defaults(flags: &Flags) -> Result<Settings, ConfigError> {
             processes: limits.processes,
             disk_bytes: limits.disk,
             workspace_bytes: limits.workspace,
+            cell_cpu_ms: limits.cell_cpu.map(millis),
+            cell_output_bytes: limits.cell_output,
         },
         timeouts: Timeouts {
             cell_ms: millis(timeouts.cell_timeout),
@@ -407,6 +416,8 @@ fn ceilings(most: &CeilingFlags, defaults: &Settings) -> Settings {
             processes: most.max_processes.max(limits.processes),
             disk_bytes: most.max_disk.max(limits.disk_bytes),
             workspace_bytes: most.max_workspace.max(limits.workspace_bytes),
+            cell_cpu_ms: Some(millis(most.max_cell_cpu)).max(limits.cell_cpu_ms),
+            cell_output_bytes: most.max_cell_output.max(limits.cell_output_bytes),
         },
         timeouts: Timeouts {
             cell_ms: ceiling_ms,

@@ -45,6 +45,15 @@ struct Execution {
     cpu_us: u64,
 }
 
+/// An execution that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Executing {
+    /// The request's id.
+    pub(crate) id: u64,
+    /// Processor time of the sandbox when it began.
+    pub(crate) cpu_us: u64,
+}
+
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
@@ -139,11 +148,13 @@ impl Requests {
     }
 
     /// The execution that runs, if any.
-    pub(crate) fn executing(&self) -> Option<u64> {
-        self.awaited
-            .iter()
-            .find(|awaited| awaited.execution.is_some())
-            .map(|awaited| awaited.id)
+    pub(crate) fn executing(&self) -> Option<Executing> {
+        self.awaited.iter().find_map(|awaited| {
+            awaited.execution.as_ref().map(|execution| Executing {
+                id: awaited.id,
+                cpu_us: execution.cpu_us,
+            })
+        })
     }
 
     /// Takes note of a reply that begins with these bytes. Replies come in the order of requests.

@@ -19,6 +19,7 @@ use super::init::{self, Signals};
 use super::kernel_process::{KILL_AGAIN, Kernel, StartError};
 use super::outbox::Outbox;
 use super::relay::{Control, RelayError};
+use super::requests::Executing;
 use super::usage::Meter;
 use super::watch::{Finding, Watch};
 use super::workspace::Workspace;
@@ -360,7 +361,7 @@ impl Supervisor {
             .as_ref()
             .filter(|kernel| kernel.is_alive())
             .and_then(|kernel| kernel.pid);
-        let executing = self.executing().is_some();
+        let executing = self.executing();
         let twins = self.checkpoints.pids();
         let found = self
             .watch
@@ -373,11 +374,9 @@ impl Supervisor {
         self.more |= self.watch.is_scanning();
         match found {
             None => {}
-            Some(Finding::DiskFull(report)) => {
-                let json = serde_json::to_vec(&report).expect("a report is made of numbers");
-                self.outbox.push(Kind::DiskFull, &json);
-                self.more = true;
-            }
+            Some(Finding::DiskFull(report)) => self.report(Kind::DiskFull, &report),
+            Some(Finding::CpuSpent(report)) => self.report(Kind::CpuSpent, &report),
+            Some(Finding::MemoryHigh(report)) => self.report(Kind::MemoryHigh, &report),
             Some(Finding::Exceeded(limit)) => {
                 if let Some(kernel) = &mut self.kernel {
                     kernel.limit.get_or_insert(limit);
@@ -385,6 +384,13 @@ impl Supervisor {
                 self.end_kernel();
             }
         }
+    }
+
+    /// Tells the server of a finding.
+    fn report(&mut self, kind: Kind, report: &impl serde::Serialize) {
+        let json = serde_json::to_vec(report).expect("a report is made of numbers");
+        self.outbox.push(kind, &json);
+        self.more = true;
     }
 
     /// Whether the sandbox has come to its end.
@@ -411,7 +417,7 @@ impl Supervisor {
             last: self.outbox.last(),
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
-            executing: self.executing(),
+            executing: self.executing().map(|execution| execution.id),
             starting: self.starting.is_some() || self.wanted.is_some(),
             last_request: self.last_request,
             last_execution: self.last_execution,
@@ -461,7 +467,7 @@ impl Supervisor {
         }
     }
 
-    fn executing(&self) -> Option<u64> {
+    fn executing(&self) -> Option<Executing> {
         self.kernel.as_ref()?.requests.executing()
     }
 

@@ -36,6 +36,7 @@ fn config() -> AgentConfig {
         workspace_bytes: 64 * 1024 * 1024,
         memory_bytes: u64::MAX,
         processes: u32::MAX,
+        cell_cpu_ms: None,
         orphan_ms: 60_000,
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Census {
     pub(crate) tasks: u32,
     /// What they hold, each page they share counted in part.
     pub(crate) memory_bytes: u64,
+    /// Whether that was counted page by page, and without what only twins use; else it is more rather than less.
+    pub(crate) is_exact: bool,
 }
 
 impl Meter {
@@ -110,12 +112,13 @@ impl Meter {
         let mut census = match self.gauges.memory.as_ref().and_then(read_number) {
             // What lies in the cache of files is given back before anything fails.
             Some(bytes) if bytes > exact_above => Census {
-                tasks: 0,
                 memory_bytes: self.lasting().unwrap_or(bytes).min(bytes),
+                is_exact: true,
+                ..Census::default()
             },
             Some(memory_bytes) => Census {
-                tasks: 0,
                 memory_bytes,
+                ..Census::default()
             },
             None => self.count(kernel, exact_above, twins),
         };
@@ -150,6 +153,7 @@ impl Meter {
             census.memory_bytes += stat.resident_bytes;
         }
         if census.memory_bytes > exact_above {
+            census.is_exact = true;
             census.memory_bytes = pids
                 .iter()
                 .map(|pid| share(*pid).or_else(|| Some(stat(*pid)?.resident_bytes)))

@@ -7,6 +7,7 @@
 //! background may write too. Looking at the workspace takes a share of the processor that is bounded, however much lies in it.
 
 mod scan;
+mod tripwire;
 
 use std::sync::Arc;
 
@@ -14,9 +15,11 @@ use rustix::process::{Pid, Resource, Rlimit};
 use tokio::time::{Duration, Instant};
 
 pub(crate) use self::scan::Scan;
+use self::tripwire::Tripwire;
+use super::requests::Executing;
 use super::usage::{self, Meter};
 use super::workspace::Workspace;
-use crate::protocol::agent::{AgentConfig, DiskReport, WatchedLimit};
+use crate::protocol::agent::{AgentConfig, CpuReport, DiskReport, MemoryReport, WatchedLimit};
 
 /// How often it looks while a cell runs.
 const OFTEN: Duration = Duration::from_millis(250);
@@ -48,6 +51,9 @@ pub(crate) struct Watch {
     scan_wanted: bool,
     scan_after: Instant,
     last_cpu_us: u64,
+    tripwire: Tripwire,
+    /// The execution whose processor time was last said to be used up.
+    spent: Option<u64>,
     /// Whether the workspace is over its quota, and files were stopped from growing for it.
     full: bool,
     /// Whether it was ever found out what the workspace holds.
@@ -64,6 +70,10 @@ pub(crate) struct Watch {
 pub(crate) enum Finding {
     /// The workspace has come over its quota.
     DiskFull(DiskReport),
+    /// Memory comes near its limit while a cell runs.
+    MemoryHigh(MemoryReport),
+    /// The execution has used as much processor time as it may.
+    CpuSpent(CpuReport),
     /// The kernel is to be killed.
     Exceeded(WatchedLimit),
 }
@@ -79,6 +89,8 @@ impl Watch {
             scan_wanted: true,
             scan_after: now,
             last_cpu_us: 0,
+            tripwire: Tripwire::default(),
+            spent: None,
             full: false,
             has_looked: false,
             tolerated: (0, 0),
@@ -126,7 +138,7 @@ impl Watch {
     pub(crate) fn look(
         &mut self,
         kernel: Option<Pid>,
-        is_executing: bool,
+        executing: Option<Executing>,
         meter: &mut Meter,
         config: &AgentConfig,
         twins: &[Pid],
@@ -135,6 +147,7 @@ impl Watch {
         if self.next.is_none_or(|next| next > now) {
             return None;
         }
+        let is_executing = executing.is_some();
         let cpu_us = meter.cpu_us(kernel);
         let is_active = is_executing || cpu_us.saturating_sub(self.last_cpu_us) > ACTIVE_US;
         self.last_cpu_us = cpu_us;
@@ -155,16 +168,56 @@ impl Watch {
         }
         kernel?;
         let (limit, tasks) = (config.memory_bytes, config.processes);
-        let census = meter.census(kernel, limit, twins);
+        let execution = executing.map(|execution| execution.id);
+        let exact_above = self.tripwire.exact_above(execution, limit, now);
+        let census = meter.census(kernel, exact_above.unwrap_or(limit), twins);
         if census.memory_bytes > limit {
             return Some(Finding::Exceeded(WatchedLimit::Memory));
         }
         if is_executing && census.memory_bytes > limit - limit / 5 {
             self.next = Some(now + CLOSELY);
         }
+        if let (Some(executing), Some(limit_ms)) = (executing, config.cell_cpu_ms)
+            && let Some(report) = self.processor_time(executing, cpu_us, limit_ms)
+        {
+            return Some(Finding::CpuSpent(report));
+        }
+        if self.tripwire.has_tripped(execution, &census, limit, now) {
+            return execution.map(|id| {
+                Finding::MemoryHigh(MemoryReport {
+                    id,
+                    used_bytes: census.memory_bytes,
+                    limit_bytes: limit,
+                })
+            });
+        }
         // With a gauge there is a cgroup, which counts them better.
         (!meter.has_memory_gauge() && census.tasks > tasks)
             .then_some(Finding::Exceeded(WatchedLimit::Processes))
+    }
+
+    /// Whether an execution has now used up its processor time. If not, looks again before it can have.
+    fn processor_time(
+        &mut self,
+        executing: Executing,
+        cpu_us: u64,
+        limit_ms: u64,
+    ) -> Option<CpuReport> {
+        if self.spent == Some(executing.id) {
+            return None;
+        }
+        let used_ms = cpu_us.saturating_sub(executing.cpu_us) / 1000;
+        if let Some(left @ 1..) = limit_ms.checked_sub(used_ms) {
+            // Several processors use it up faster than the clock on the wall goes.
+            let soon = Instant::now() + Duration::from_millis(left / 4).clamp(CLOSELY, OFTEN);
+            self.next = self.next.map(|next| next.min(soon));
+            return None;
+        }
+        self.spent = Some(executing.id);
+        Some(CpuReport {
+            id: executing.id,
+            used_ms,
+        })
     }
 
     /// Goes on looking at the workspace. Returns whether that has come to its end.

@@ -58,6 +58,7 @@ fn run(inside: native::Inside) -> ExitCode {
         workspace_bytes: limits.workspace_bytes,
         memory_bytes: limits.memory_bytes,
         processes: limits.processes,
+        cell_cpu_ms: limits.cell_cpu_ms,
         orphan_ms: u64::try_from(inside.orphan.as_millis()).unwrap_or(u64::MAX),
     };
     let gauges = inside.gauges;

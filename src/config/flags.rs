@@ -250,6 +250,14 @@ pub struct LimitFlags {
     /// Disk of the workspace.
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size, env = "EVERCELL_WORKSPACE")]
     pub workspace: u64,
+
+    /// Processor time of a cell, its child processes included. Left out: only its deadline bounds it.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, env = "EVERCELL_CELL_CPU")]
+    pub cell_cpu: Option<Duration>,
+
+    /// What a cell may write and show; beyond it the cell is interrupted.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size, env = "EVERCELL_CELL_OUTPUT")]
+    pub cell_output: u64,
 }
 
 /// How long things may take unless a session asks for something else.
@@ -305,6 +313,14 @@ pub struct CeilingFlags {
     /// Disk of the workspace.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size, env = "EVERCELL_MAX_WORKSPACE")]
     pub max_workspace: u64,
+
+    /// Processor time of a cell.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration, env = "EVERCELL_MAX_CELL_CPU")]
+    pub max_cell_cpu: Duration,
+
+    /// What a cell may write and show.
+    #[arg(long, value_name = "SIZE", default_value = "16G", value_parser = parse_size, env = "EVERCELL_MAX_CELL_OUTPUT")]
+    pub max_cell_output: u64,
 
     /// Wall-clock time of a cell with all extensions.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration, env = "EVERCELL_MAX_CEILING")]

@@ -21,7 +21,8 @@ use super::parts::{Parts, Whole};
 use crate::model::limits::Limits;
 use crate::model::output::StreamName;
 use crate::protocol::agent::{
-    AgentConfig, AgentHello, DiskReport, Hello, KernelExit, Kind, Purpose, UsageReport,
+    AgentConfig, AgentHello, CpuReport, DiskReport, Hello, KernelExit, Kind, MemoryReport, Purpose,
+    UsageReport,
 };
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::protocol::kernel::{Execute, Message, NumberedReply, NumberedRequest, Request};
@@ -81,6 +82,10 @@ pub enum Occurrence {
     Exited(KernelExit),
     /// The workspace is over its quota.
     DiskFull(DiskReport),
+    /// Memory comes near its limit.
+    MemoryHigh(MemoryReport),
+    /// An execution has used as much time on the processors as it may.
+    CpuSpent(CpuReport),
     /// The agent's answer to a request with this number.
     Answer(u64, Value),
     /// Something was said that cannot be understood; this says what.
@@ -513,6 +518,8 @@ impl Link {
                 Occurrence::Exited(parse(&frame)?)
             }
             Kind::DiskFull => Occurrence::DiskFull(parse(&frame)?),
+            Kind::CpuSpent => Occurrence::CpuSpent(parse(&frame)?),
+            Kind::MemoryHigh => Occurrence::MemoryHigh(parse(&frame)?),
             Kind::Answer => Occurrence::Answer(number, parse(&frame)?),
             Kind::Pong => return Ok(None),
             _ => return Err(KernelError::Nonsense("a frame that only a server sends")),

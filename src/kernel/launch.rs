@@ -386,6 +386,7 @@ impl Launcher {
             workspace_bytes: limits.workspace_bytes,
             memory_bytes: limits.memory_bytes,
             processes: limits.processes,
+            cell_cpu_ms: limits.cell_cpu_ms,
             orphan_ms: u64::try_from(self.parts.config.orphan_limit.as_millis())
                 .unwrap_or(u64::MAX),
         }

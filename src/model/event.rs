@@ -207,6 +207,15 @@ pub enum Event {
         /// By how much it can still be extended.
         extendable_ms: u64,
     },
+    /// The memory that counts against the session's limit comes near it. Said once in a cell.
+    MemoryWarning {
+        /// The cell.
+        cell: CellId,
+        /// What is in use.
+        used_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Something is being done to stop the running cell.
     Interrupted {
         /// The cell.
@@ -273,6 +282,7 @@ impl Event {
             | Self::InputClosed { cell, .. }
             | Self::DeadlineWarning { cell, .. }
             | Self::DeadlineExtended { cell, .. }
+            | Self::MemoryWarning { cell, .. }
             | Self::Interrupted { cell, .. }
             | Self::CellFinished { cell, .. } => Some(*cell),
         }
@@ -347,12 +357,15 @@ pub enum Cause {
     Cancelled,
     /// A cell before it in the queue ended with an error.
     EarlierError,
-    /// The memory limit was reached.
+    /// The memory limit was reached, or more was asked for than there is.
     OutOfMemory {
         /// The limit.
         limit_bytes: u64,
         /// The most that was in use.
         peak_bytes: Option<u64>,
+        /// How much was asked for when it was refused, where that is known. The kernel goes on then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked_bytes: Option<u64>,
     },
     /// The kernel was killed by a signal.
     KilledBySignal {
@@ -376,6 +389,18 @@ pub enum Cause {
         /// The limit.
         limit: u32,
     },
+    /// The cell used more time on the processors than it may.
+    CpuLimit {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// The cell wrote and showed more than it may.
+    OutputLimit {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// Not even killing the kernel's process ended it; its sandbox was given up.
+    Unresponsive,
     /// What the kernel's process said was not what a kernel says: code in it tampered with its descriptors.
     BrokenProtocol {
         /// How.
@@ -488,6 +513,10 @@ pub enum InterruptReason {
     Requested,
     /// The deadline struck.
     Deadline,
+    /// Its time on the processors is used up.
+    CpuLimit,
+    /// It has written and shown more than it may.
+    OutputLimit,
     /// The server is stopping.
     ServerStopping,
 }

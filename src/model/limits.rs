@@ -21,6 +21,17 @@ pub struct Limits {
     pub disk_bytes: u64,
     /// Disk for the workspace.
     pub workspace_bytes: u64,
+    /// Time on the processors of one cell, child processes included; none if only its deadline bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell_cpu_ms: Option<u64>,
+    /// What one cell may write and show.
+    #[serde(default = "cell_output_bytes")]
+    pub cell_output_bytes: u64,
+}
+
+/// What a cell may write and show if nobody says otherwise.
+fn cell_output_bytes() -> u64 {
+    1024 * MIB
 }
 
 impl Default for Limits {
@@ -31,6 +42,8 @@ impl Default for Limits {
             processes: 128,
             disk_bytes: 100 * MIB,
             workspace_bytes: 2048 * MIB,
+            cell_cpu_ms: None,
+            cell_output_bytes: cell_output_bytes(),
         }
     }
 }

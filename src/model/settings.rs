@@ -28,6 +28,12 @@ pub struct SettingsRequest {
     /// Disk for the workspace, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace_bytes: Option<u64>,
+    /// Time on the processors of a cell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell_cpu_ms: Option<u64>,
+    /// What a cell may write and show, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell_output_bytes: Option<u64>,
     /// Wall-clock time of a cell, until it is extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cell_ms: Option<u64>,
@@ -134,6 +140,20 @@ impl SettingsRequest {
                 limits.workspace_bytes,
                 MIB,
                 most.workspace_bytes,
+            )?,
+            cell_cpu_ms: match self.cell_cpu_ms {
+                None => limits.cell_cpu_ms,
+                asked => {
+                    let most = most.cell_cpu_ms.unwrap_or(u64::MAX);
+                    Some(pick("cell_cpu_ms", asked, most, 1, most)?)
+                }
+            },
+            cell_output_bytes: pick(
+                "cell_output_bytes",
+                self.cell_output_bytes,
+                limits.cell_output_bytes,
+                1,
+                most.cell_output_bytes,
             )?,
         };
         let ceiling_ms = pick(

@@ -27,6 +27,10 @@ pub enum Kind {
     KernelExited = 7,
     /// Kept. [`DiskReport`]: the workspace is over its quota.
     DiskFull = 8,
+    /// Kept. [`MemoryReport`]: memory comes near its limit while a cell runs.
+    MemoryHigh = 9,
+    /// Kept. [`CpuReport`]: the execution has used as much time on the processors as it may.
+    CpuSpent = 10,
 
     /// Agent's [`AgentHello`], first of all.
     AgentHello = 64,
@@ -79,7 +83,7 @@ impl TryFrom<u8> for Kind {
     type Error = UnknownKind;
 
     fn try_from(byte: u8) -> Result<Self, UnknownKind> {
-        const ALL: [Kind; 26] = [
+        const ALL: [Kind; 28] = [
             Kind::Stdout,
             Kind::Stderr,
             Kind::Message,
@@ -87,6 +91,8 @@ impl TryFrom<u8> for Kind {
             Kind::Usage,
             Kind::KernelExited,
             Kind::DiskFull,
+            Kind::MemoryHigh,
+            Kind::CpuSpent,
             Kind::AgentHello,
             Kind::Answer,
             Kind::Pong,
@@ -228,6 +234,26 @@ pub struct DiskReport {
     pub limit_bytes: u64,
 }
 
+/// Memory comes near its limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// The id of the execution that runs.
+    pub id: u64,
+    /// What counts against the limit: all that cannot be given back, but for what only checkpoints hold.
+    pub used_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+}
+
+/// An execution has used as much time on the processors as it may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuReport {
+    /// The id of the execution.
+    pub id: u64,
+    /// What it has used.
+    pub used_ms: u64,
+}
+
 /// Limits that the agent itself watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConfig {
@@ -237,6 +263,9 @@ pub struct AgentConfig {
     pub memory_bytes: u64,
     /// How many processes and threads there may be, where no cgroup says so.
     pub processes: u32,
+    /// Time on the processors after which it says that an execution has used enough.
+    #[serde(default)]
+    pub cell_cpu_ms: Option<u64>,
     /// How long the agent lives on without a server.
     pub orphan_ms: u64,
 }
@@ -263,7 +292,7 @@ mod tests {
         let known: Vec<u8> = (0..=u8::MAX)
             .filter(|byte| Kind::try_from(*byte).is_ok())
             .collect();
-        assert_eq!(known.len(), 26);
+        assert_eq!(known.len(), 28);
         assert!(
             known
                 .iter()

@@ -158,6 +158,7 @@ impl Actor {
                     self.kernel_event(event);
                 }
                 self.inbox = events;
+                self.bound_output();
             }
             Input::Time => return self.time_passed(),
         }

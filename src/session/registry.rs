@@ -503,6 +503,14 @@ fn check_same(settings: &Settings, wish: &SettingsRequest) -> Result<(), Denied>
             "workspace_bytes",
             differs(wish.workspace_bytes, limits.workspace_bytes),
         ),
+        (
+            "cell_cpu_ms",
+            wish.cell_cpu_ms.is_some() && wish.cell_cpu_ms != limits.cell_cpu_ms,
+        ),
+        (
+            "cell_output_bytes",
+            differs(wish.cell_output_bytes, limits.cell_output_bytes),
+        ),
         ("cell_ms", differs(wish.cell_ms, times.cell_ms)),
         ("ceiling_ms", differs(wish.ceiling_ms, times.ceiling_ms)),
         ("warning_ms", differs(wish.warning_ms, times.warning_ms)),

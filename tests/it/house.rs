@@ -4,5 +4,6 @@ mod adoption;
 mod api;
 mod deadlines;
 mod lifecycle;
+mod limits;
 mod queue;
 mod rollback;

@@ -9,6 +9,7 @@ mod files;
 mod flood;
 mod full;
 mod kernel;
+mod limits;
 mod many;
 mod resume;
 mod rollback;

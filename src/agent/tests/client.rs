@@ -168,6 +168,8 @@ impl Client {
                 Kind::Usage => ("usage", false),
                 Kind::KernelExited => ("exited", false),
                 Kind::DiskFull => ("disk full", false),
+                Kind::CpuSpent => ("cpu spent", false),
+                Kind::MemoryHigh => ("memory high", false),
                 other => panic!("{other:?} is not kept"),
             };
             match lines.last_mut() {

@@ -55,10 +55,21 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
         Event::DeadlineExtended { by_ms, .. } => {
             Some(format!("the deadline was extended by {}", duration(*by_ms)))
         }
+        Event::MemoryWarning {
+            used_bytes,
+            limit_bytes,
+            ..
+        } => Some(format!(
+            "memory is nearly used up: {} of {}",
+            show_size(*used_bytes),
+            show_size(*limit_bytes)
+        )),
         Event::Interrupted { reason, rung, .. } => {
             let why = match reason {
                 InterruptReason::Requested => "on request",
                 InterruptReason::Deadline => "at its deadline",
+                InterruptReason::CpuLimit => "since its processor time is used up",
+                InterruptReason::OutputLimit => "since it has put out more than it may",
                 InterruptReason::ServerStopping => "since the server stops",
             };
             Some(match rung {
@@ -146,6 +157,13 @@ fn cause_in_words(cause: &Cause) -> String {
         Cause::ProcessLimit { limit } => {
             format!("it started more than its {limit} processes and threads")
         }
+        Cause::CpuLimit { limit_ms } => {
+            format!("it used more than {} of processor", duration(*limit_ms))
+        }
+        Cause::OutputLimit { limit_bytes } => {
+            format!("it put out more than {}", show_size(*limit_bytes))
+        }
+        Cause::Unresponsive => "the kernel could not be killed".to_owned(),
         Cause::BrokenProtocol { how } => format!("the kernel broke its protocol ({how})"),
         Cause::Restart => "the kernel was restarted".to_owned(),
         Cause::NoKernel => "no kernel could be started".to_owned(),

@@ -203,12 +203,8 @@ impl Actor {
             ReplyStatus::Error => CellStatus::Error,
         };
         let cause = (status == CellStatus::Error).then_some(match running.stopping {
-            Some(stopping) if interrupted => match stopping.reason {
-                InterruptReason::Requested => Cause::Interrupted,
-                InterruptReason::Deadline => Cause::Deadline,
-                InterruptReason::ServerStopping => Cause::ServerStopped,
-            },
-            _ => Cause::Exception,
+            Some(stopping) if interrupted => self.cause_of_stop(stopping.reason),
+            _ => self.cause_of_error(reply.error.as_ref(), &running),
         });
         if running.execution_count.is_some() {
             self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
@@ -295,6 +291,13 @@ impl Actor {
         self.acts.push(Act::Signal(Rung::Sigint));
     }
 
+    /// Stops the running cell if it has put out more than it may. Asked once all that came together is taken in: its end may be in that.
+    pub(super) fn bound_output(&mut self) {
+        if self.output.bytes > self.settings.limits.cell_output_bytes {
+            self.stop_cell(InterruptReason::OutputLimit);
+        }
+    }
+
     /// Does what time asks for: input that nobody gave, the warning, the deadline, the next rung.
     pub(super) fn cell_due(&mut self, now: Instant) {
         let Some(running) = self
@@ -340,7 +343,7 @@ impl Actor {
                 self.acts.push(Act::Signal(rung));
             }
             // Even the kill was not followed by an end: the sandbox itself is given up.
-            _ => self.sandbox_lost("the kernel could not be killed"),
+            _ => self.give_up_sandbox(&Cause::Unresponsive, "the kernel could not be killed"),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Actor;
 use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
-use crate::model::event::{Cause, Event, StartReason};
+use crate::model::event::{Cause, Event, InterruptReason, StartReason};
 use crate::model::output::StreamName;
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
@@ -258,11 +258,31 @@ impl Actor {
                 );
                 self.notice(&text);
             }
+            Occurrence::MemoryHigh(report) => {
+                if let Some(cell) = self.running_as(report.id) {
+                    self.pending.push(Event::MemoryWarning {
+                        cell,
+                        used_bytes: report.used_bytes,
+                        limit_bytes: report.limit_bytes,
+                    });
+                }
+            }
+            Occurrence::CpuSpent(report) => {
+                if self.running_as(report.id).is_some() {
+                    self.stop_cell(InterruptReason::CpuLimit);
+                }
+            }
             Occurrence::Answer(number, body) => self.start_answered(number, &body),
             Occurrence::Nonsense(what) => self.notice(&format!("\nevercell: {what}\n")),
             Occurrence::Greeted(hello) => self.greeted(&hello),
             Occurrence::Lost(why) => self.sandbox_lost(&why),
         }
+    }
+
+    /// The running cell, if that is what the agent means by this number.
+    fn running_as(&self, request: u64) -> Option<crate::model::id::CellId> {
+        let running = self.running.as_ref()?;
+        (running.request_id == Some(request)).then_some(running.cell)
     }
 
     /// Tells the user something on standard error.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Actor;
 use super::kernel::KernelState;
+use super::running::Running;
 use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
+use crate::model::output::ErrorOutput;
 use crate::protocol::agent::{Checkpoint, KernelExit, WatchedLimit};
 use crate::session::command::Denied;
 
@@ -110,14 +112,11 @@ impl Actor {
             return Cause::OutOfMemory {
                 limit_bytes: limits.memory_bytes,
                 peak_bytes: exit.peak_memory_bytes,
+                asked_bytes: None,
             };
         }
         match self.running.as_ref().and_then(|running| running.stopping) {
-            Some(stopping) if exit.signal == Some(SIGKILL) => match stopping.reason {
-                InterruptReason::Requested => Cause::Interrupted,
-                InterruptReason::Deadline => Cause::Deadline,
-                InterruptReason::ServerStopping => Cause::ServerStopped,
-            },
+            Some(stopping) if exit.signal == Some(SIGKILL) => self.cause_of_stop(stopping.reason),
             _ => match (exit.signal, exit.code) {
                 (Some(signal), _) => Cause::KilledBySignal {
                     signal,
@@ -126,6 +125,34 @@ impl Actor {
                 (None, code) => Cause::Exited {
                     code: code.unwrap_or(-1),
                 },
+            },
+        }
+    }
+
+    /// What ended a cell that was stopped for that reason.
+    pub(super) fn cause_of_stop(&self, reason: InterruptReason) -> Cause {
+        let limits = &self.settings.limits;
+        match reason {
+            InterruptReason::Requested => Cause::Interrupted,
+            InterruptReason::Deadline => Cause::Deadline,
+            InterruptReason::CpuLimit => Cause::CpuLimit {
+                limit_ms: limits.cell_cpu_ms.unwrap_or_default(),
+            },
+            InterruptReason::OutputLimit => Cause::OutputLimit {
+                limit_bytes: limits.cell_output_bytes,
+            },
+            InterruptReason::ServerStopping => Cause::ServerStopped,
+        }
+    }
+
+    /// What is behind an exception: where more memory was asked for than there is, that.
+    pub(super) fn cause_of_error(&self, error: Option<&ErrorOutput>, running: &Running) -> Cause {
+        match error.and_then(asked_bytes) {
+            None => Cause::Exception,
+            asked_bytes => Cause::OutOfMemory {
+                limit_bytes: self.settings.limits.memory_bytes,
+                peak_bytes: running.usage(0).peak_memory_bytes,
+                asked_bytes,
             },
         }
     }
@@ -155,7 +182,12 @@ impl Actor {
             return;
         }
         tracing::warn!(session.id = %self.id, why, "a sandbox was lost");
-        self.lose(&Cause::SandboxLost, "the sandbox went away");
+        self.give_up_sandbox(&Cause::SandboxLost, "the sandbox went away");
+    }
+
+    /// Lets go of the sandbox and makes another one. The variables are gone.
+    pub(super) fn give_up_sandbox(&mut self, cause: &Cause, why: &str) {
+        self.lose(cause, why);
         self.abandon();
         self.launch(StartReason::Recovered);
     }
@@ -169,6 +201,21 @@ fn rolled_back_to(checkpoint: &Checkpoint) -> Option<Verdict> {
     };
     let before = before.parse().ok()?;
     Some(Verdict::RolledBack { before })
+}
+
+/// How much memory was asked for when it was refused, as NumPy says it: `Unable to allocate 8.00 GiB for an array …`.
+fn asked_bytes(error: &ErrorOutput) -> Option<u64> {
+    if error.ename != "MemoryError" {
+        return None;
+    }
+    let text = error.evalue.strip_prefix("Unable to allocate ")?;
+    let mut words = text.split(' ');
+    let number: f64 = words.next()?.parse().ok()?;
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = words.next()?;
+    let power = units.iter().position(|known| *known == unit)?;
+    let bytes = number * 1024_f64.powi(i32::try_from(power).ok()?);
+    (bytes.is_finite() && bytes >= 0.0).then_some(bytes as u64)
 }
 
 /// What ended a kernel, in words.
@@ -196,6 +243,14 @@ fn describe(cause: &Cause) -> String {
         Cause::Exited { code } => format!("the kernel's process exited with code {code}"),
         Cause::Deadline => {
             "the kernel was killed: the cell did not stop at its deadline".to_owned()
+        }
+        Cause::CpuLimit { .. } => {
+            "the kernel was killed: the cell did not stop when its processor time was used up"
+                .to_owned()
+        }
+        Cause::OutputLimit { .. } => {
+            "the kernel was killed: the cell did not stop when it had put out more than it may"
+                .to_owned()
         }
         Cause::Interrupted => {
             "the kernel was killed: the cell did not stop when it was interrupted".to_owned()
@@ -226,4 +281,32 @@ fn signal_name(signal: i32) -> String {
         other => return format!("signal {other}"),
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_numpy_was_refused_is_read_from_what_it_says() {
+        let asked = |ename: &str, evalue: &str| {
+            asked_bytes(&ErrorOutput {
+                ename: ename.to_owned(),
+                evalue: evalue.to_owned(),
+                traceback: vec![],
+            })
+        };
+        let text = "Unable to allocate 8.50 GiB for an array with shape (1,) and data type float64";
+        assert_eq!(asked("MemoryError", text), Some(17 << 29));
+        assert_eq!(asked("ValueError", text), None);
+        for odd in [
+            "",
+            "Unable to allocate",
+            "Unable to allocate NaN GiB",
+            "Unable to allocate 1 GB",
+            "Unable to allocate -1 MiB",
+        ] {
+            assert_eq!(asked("MemoryError", odd), None, "{odd}");
+        }
+    }
 }

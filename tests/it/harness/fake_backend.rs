@@ -1,7 +1,8 @@
 //! A backend without isolation and without Python: its agent speaks the real protocol, its kernel runs a script.
 //!
 //! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
-//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `checkpoint`
+//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `memory BYTES`
+//! (so much is in use, of 1000), `cpu` (its processor time is used up), `immortal` (does not even die when killed), `checkpoint`
 //! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
 use std::collections::VecDeque;
@@ -224,6 +225,7 @@ struct Running {
 enum Blocked {
     Waiting,
     Stubborn,
+    Immortal,
     Asking,
 }
 
@@ -319,13 +321,18 @@ impl Agent {
                 self.request(request);
             }
             Kind::Interrupt => match self.cell.as_mut().and_then(|cell| cell.blocked.take()) {
-                Some(Blocked::Stubborn) => {
-                    self.cell.as_mut().expect("it runs").blocked = Some(Blocked::Stubborn)
+                Some(blocked @ (Blocked::Stubborn | Blocked::Immortal)) => {
+                    self.cell.as_mut().expect("it runs").blocked = Some(blocked)
                 }
                 Some(_) => self.fail("KeyboardInterrupt", ""),
                 None => {}
             },
-            Kind::KillKernel => self.exit(None, Some(9), false),
+            Kind::KillKernel => {
+                let blocked = self.cell.as_ref().and_then(|cell| cell.blocked.as_ref());
+                if !matches!(blocked, Some(Blocked::Immortal)) {
+                    self.exit(None, Some(9), false);
+                }
+            }
             Kind::Configure => return Some(frame(Kind::Answer, received.number, &json!({}))),
             Kind::Ping => return Some(frame(Kind::Pong, received.number, &json!({}))),
             _ => {}
@@ -401,6 +408,7 @@ impl Agent {
                     return block(&mut self.cell, Blocked::Asking);
                 }
                 "wait" => return block(&mut self.cell, Blocked::Waiting),
+                "immortal" => return block(&mut self.cell, Blocked::Immortal),
                 "stubborn" => return block(&mut self.cell, Blocked::Stubborn),
                 "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
                 "exit" => return self.exit(Some(rest.parse().expect("a code")), None, false),
@@ -412,6 +420,22 @@ impl Agent {
                     })
                 }
                 "afterwards" => self.dies = Some(rest.parse().expect("a signal")),
+                "memory" => {
+                    let id = self.cell.as_ref().expect("it runs").id;
+                    let report = json!({ "id": id, "used_bytes": rest.parse::<u64>().expect("a number"), "limit_bytes": 1000 });
+                    self.keep(
+                        Kind::MemoryHigh,
+                        serde_json::to_vec(&report).expect("JSON").into(),
+                    );
+                }
+                "cpu" => {
+                    let id = self.cell.as_ref().expect("it runs").id;
+                    let report = json!({ "id": id, "used_ms": 1000 });
+                    self.keep(
+                        Kind::CpuSpent,
+                        serde_json::to_vec(&report).expect("JSON").into(),
+                    );
+                }
                 "oom" => return self.exit(None, Some(9), true),
                 _ => {}
             }

@@ -89,6 +89,11 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::DeadlineExtended {
             by_ms, limit_ms, ..
         } => format!("by {by_ms} to {limit_ms} ms"),
+        Event::MemoryWarning {
+            used_bytes,
+            limit_bytes,
+            ..
+        } => format!("{used_bytes} of {limit_bytes} bytes"),
         Event::Interrupted { reason, rung, .. } => format!("{} {}", json(reason), json(rung)),
         Event::CellFinished {
             status,
