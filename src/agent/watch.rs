@@ -360,6 +360,7 @@ mod tests {
             memory_bytes: u64::MAX,
             processes: 100,
             orphan_ms: 1000,
+            cell_cpu_ms: None,
         };
         let workspace = Workspace::open(directory.path(), 1_000_000, &json!({})).unwrap();
         let mut watch = Watch::new(Arc::new(workspace));
