@@ -7,5 +7,6 @@
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod note;
 pub mod output;
 pub mod settings;

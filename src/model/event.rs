@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::{CellId, SessionId};
+use super::note::StateNote;
 use super::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
 
 /// A position in a session's log: from 1, growing by 1, without gaps, never reused. 0 is "before the first".
@@ -91,6 +92,9 @@ pub enum Event {
         deadline_at_ms: UnixMillis,
         /// The latest instant to which the deadline can be extended.
         ceiling_at_ms: UnixMillis,
+        /// What became of the variables since the cell before, in the first cell that begins after a loss or a rollback.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state_note: Option<StateNote>,
     },
     /// Text was written.
     Stream {

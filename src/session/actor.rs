@@ -31,6 +31,7 @@ use crate::kernel::files::Files;
 use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
 use crate::model::event::{EndReason, Event, Seq, StartReason};
 use crate::model::id::{CellId, SessionId};
+use crate::model::note::StateNote;
 use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
 use acts::Act;
@@ -92,6 +93,8 @@ pub(super) struct Actor {
     pub(super) silent_until: Option<u64>,
     /// While the log cannot be written: when to try again.
     pub(super) retry_at: Option<Instant>,
+    /// What became of the variables, until a cell has begun that says so.
+    pub(super) note: Option<StateNote>,
     /// A buffer for the kernel's events, used again and again.
     pub(super) inbox: Vec<KernelEvent>,
 }
@@ -333,6 +336,10 @@ impl Actor {
             let problem = self.kernel.problem();
             if view.problem.as_deref() != problem {
                 view.problem = problem.map(str::to_owned);
+                set(true);
+            }
+            if view.state_note != self.note {
+                view.state_note.clone_from(&self.note);
                 set(true);
             }
             if changed {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, Seq, UnixMillis};
 use crate::model::id::{CellId, SessionId};
+use crate::model::note::StateNote;
 use crate::model::settings::SettingsError;
 use crate::protocol::kernel::Request;
 use crate::store::StoreError;
@@ -145,6 +146,8 @@ pub struct Queued {
     pub deadlines: Deadlines,
     /// Whether it had been submitted before with the same key.
     pub duplicate: bool,
+    /// What became of the variables, if no cell has begun since that says so.
+    pub state_note: Option<StateNote>,
 }
 
 /// The deadline of a cell.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Cause, InterruptReason, Rung, StartReason, UnixMillis};
 use crate::model::id::{CellId, SandboxId};
+use crate::model::note::StateNote;
 use crate::protocol::agent::UsageReport;
 
 /// All of it.
@@ -22,6 +23,8 @@ pub(super) struct Memory {
     pub(super) running: Option<RunningMemory>,
     /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
     pub(super) limits: BTreeMap<CellId, u64>,
+    /// What became of the variables, if no cell has begun since that says so.
+    pub(super) note: Option<StateNote>,
 }
 
 impl Memory {

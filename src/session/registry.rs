@@ -423,6 +423,7 @@ impl Sessions {
             acts: Vec::new(),
             remembered: Memory::default(),
             silent_until: None,
+            note: None,
             retry_at: None,
             inbox: Vec::new(),
         };
@@ -545,5 +546,6 @@ fn ended_view(row: SessionRow) -> SessionView {
         running: None,
         queued: Vec::new(),
         problem: None,
+        state_note: None,
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Seq, UnixMillis};
 use crate::model::id::{CellId, SessionId};
+use crate::model::note::StateNote;
 use crate::model::settings::Settings;
 
 /// A session at a moment.
@@ -33,6 +34,8 @@ pub struct SessionView {
     pub queued: Vec<CellId>,
     /// Why there is no kernel, where there is none.
     pub problem: Option<String>,
+    /// What became of the variables, until a cell has begun that says so.
+    pub state_note: Option<StateNote>,
 }
 
 /// What a session's kernel is doing, in Jupyter's words.

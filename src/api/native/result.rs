@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::terminal::{Shown, Terminal, plain};
 use crate::model::event::{Cause, CellStatus, Envelope, Event, Seq, UnixMillis, Usage, Verdict};
 use crate::model::id::CellId;
+use crate::model::note::StateNote;
 use crate::model::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
 
 /// How many displays of one cell an answer holds.
@@ -59,6 +60,9 @@ pub(crate) struct CellResult {
     pub(crate) cause: Option<Cause>,
     /// What became of the variables; none before it has ended.
     pub(crate) state: Option<Verdict>,
+    /// What had become of the variables when it began, if they were rolled back or lost and it is the first cell since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_note: Option<StateNote>,
     /// What it used.
     pub(crate) usage: Option<Usage>,
     /// What it did to the namespace.
@@ -203,6 +207,7 @@ impl Reducer {
             error: None,
             cause: None,
             state: None,
+            state_note: None,
             usage: None,
             variables: None,
             user_expressions: None,
@@ -294,12 +299,14 @@ impl Reducer {
                 execution_count,
                 deadline_at_ms,
                 ceiling_at_ms,
+                state_note,
                 ..
             } => {
                 result.status = ResultStatus::Running;
                 result.execution_count = execution_count;
                 result.deadline_at_ms = Some(deadline_at_ms);
                 result.ceiling_at_ms = Some(ceiling_at_ms);
+                result.state_note = state_note;
             }
             Event::InputRequested {
                 request,

@@ -11,6 +11,7 @@ use crate::api::error::{ApiError, Code};
 use crate::model::event::{CommAction, CommMessage, Seq, UnixMillis};
 use crate::model::id::{CellId, SessionId};
 use crate::model::limits::{Limits, Timeouts};
+use crate::model::note::StateNote;
 use crate::model::output::Metadata;
 use crate::session::view::{InputView, RunningView, SessionView, Status};
 use crate::session::{
@@ -30,6 +31,9 @@ pub(crate) struct SessionBody {
     /// Why there is no kernel, where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
+    /// What became of the variables, if they were rolled back or lost and no cell has begun since that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_note: Option<StateNote>,
     /// The cell that runs.
     pub(crate) running: Option<RunningBody>,
     /// The cells that wait, in order.
@@ -176,6 +180,9 @@ pub(crate) struct SubmittedBody {
     pub(crate) deadline_at_ms: Option<UnixMillis>,
     /// Whether it had been submitted before with the same key.
     pub(crate) duplicate: bool,
+    /// What became of the variables, if they were rolled back or lost and no cell has begun before that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_note: Option<StateNote>,
 }
 
 /// How far to move a deadline.
@@ -370,6 +377,7 @@ impl From<SessionView> for SessionBody {
             opened: None,
             status: view.status,
             problem: view.problem,
+            state_note: view.state_note,
             running: view.running.map(Into::into),
             queued: view.queued,
             execution_count: view.execution_count,
@@ -435,6 +443,7 @@ impl From<Queued> for SubmittedBody {
             position,
             deadlines,
             duplicate,
+            state_note,
         }: Queued,
     ) -> Self {
         let DeadlineBody {
@@ -451,6 +460,7 @@ impl From<Queued> for SubmittedBody {
             ceiling_ms,
             deadline_at_ms,
             duplicate,
+            state_note,
         }
     }
 }

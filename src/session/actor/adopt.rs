@@ -53,6 +53,7 @@ impl Actor {
             limits: limits
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
+            note: self.note.clone(),
         }
     }
 
@@ -89,7 +90,9 @@ impl Actor {
             output,
             mut running,
             limits,
+            note,
         } = memory;
+        self.note = note;
         (self.frame, self.acknowledged) = (open.row.kernel_frame, open.row.kernel_frame);
         self.execution_count = execution_count;
         self.output = Output::restored(&output);

@@ -15,6 +15,7 @@ use crate::protocol::kernel::{
     Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
 };
 use crate::session::clock::{at_ms, millis, unix_ms};
+use crate::session::command::CellRequest;
 use crate::session::deadline::Deadline;
 use crate::session::queue::Waiting;
 
@@ -28,6 +29,7 @@ impl Actor {
             return;
         };
         let (running, event) = self.begin(waiting);
+        self.note.take_if(|_| tells(&running.request));
         self.running = Some(running);
         self.output.bytes = 0;
         self.pending.push(event);
@@ -57,6 +59,7 @@ impl Actor {
             execution_count,
             deadline_at_ms: at_ms(deadline.at()),
             ceiling_at_ms: at_ms(deadline.ceiling_at()),
+            state_note: self.note.clone(),
         };
         let running = Running {
             cell,
@@ -359,6 +362,11 @@ impl Actor {
             running.answered = running.input.clone().map(|input| (input, number));
         }
     }
+}
+
+/// Whether somebody reads what a cell says: a silent one is a program's own.
+pub(super) fn tells(request: &CellRequest) -> bool {
+    !request.silent
 }
 
 /// The end of a cell that has not run.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Actor;
-use super::cells::aborted;
+use super::cells::{aborted, tells};
 use super::running::Running;
 use crate::model::event::{
     Cause, CommAction, CommMessage, CommSide, Event, InputOutcome, InterruptReason, StartReason,
@@ -84,6 +84,8 @@ impl Actor {
         let position = u32::try_from(self.queue.len() + usize::from(self.running.is_some()))
             .unwrap_or(u32::MAX);
         let kept = Some((cell, request.clone()));
+        let state_note = self.note.clone();
+        let is_told = tells(&request);
         let queued = Event::CellQueued {
             cell,
             code: request.code.clone(),
@@ -112,6 +114,7 @@ impl Actor {
             let begins = |now: &mut Memory| {
                 now.running = Some(memory);
                 now.output.bytes = 0;
+                now.note.take_if(|_| is_told);
             };
             let last = self.record(vec![queued, started], kept, begins).await?;
             let deadlines = running.deadlines();
@@ -120,12 +123,14 @@ impl Actor {
                 ..running
             });
             self.output.bytes = 0;
+            self.note.take_if(|_| is_told);
             return Ok(Queued {
                 cell,
                 seq: last - 1,
                 position,
                 deadlines,
                 duplicate: false,
+                state_note,
             });
         }
         let seq = self.record(vec![queued], kept, |_| {}).await?;
@@ -142,6 +147,7 @@ impl Actor {
             position,
             deadlines: waits,
             duplicate: false,
+            state_note,
         })
     }
 
@@ -211,6 +217,7 @@ impl Actor {
             position,
             deadlines,
             duplicate: true,
+            state_note: ahead.and(self.note.clone()),
         })
     }
 
@@ -330,6 +337,8 @@ impl Actor {
 
     fn restart_asked(&mut self) -> Result<(), SessionError> {
         let why = "the kernel was restarted";
+        // Whoever asked for an empty namespace need not be told of what was lost before.
+        self.note = None;
         match self.kernel.status() {
             // A fresh kernel is on its way.
             Status::Starting => self.abort_queue(&Cause::Restart),

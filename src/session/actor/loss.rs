@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Actor;
 use super::kernel::KernelState;
 use super::running::Running;
-use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
+use crate::model::event::{Cause, Event, InterruptReason, Seq, StartReason, Verdict};
+use crate::model::note::StateNote;
 use crate::model::output::ErrorOutput;
 use crate::protocol::agent::{Checkpoint, KernelExit, WatchedLimit};
 use crate::session::command::Denied;
@@ -59,10 +60,7 @@ impl Actor {
             "{}, and its checkpoint did not wake: {why}",
             describe(&cause)
         );
-        self.pending.push(Event::KernelLost {
-            cause,
-            state: Verdict::Lost { why },
-        });
+        self.tell_loss(cause, Verdict::Lost { why });
         StartReason::Recovered
     }
 
@@ -170,10 +168,23 @@ impl Actor {
         self.finish_dead(cause, state.clone());
         self.abort_queue(&Cause::EarlierError);
         self.deny_waiting(&Denied::NoKernel(why.to_owned()));
-        self.pending.push(Event::KernelLost {
-            cause: cause.clone(),
-            state,
-        });
+        self.tell_loss(cause.clone(), state);
+    }
+
+    /// Says in the log that a kernel is gone, and has it repeated if variables went with it.
+    fn tell_loss(&mut self, cause: Cause, state: Verdict) {
+        // Nobody else writes to the log, and nothing pending is taken back.
+        let at_seq = self.log.head() + self.pending.len() as Seq + 1;
+        let is_lost = |state: &Verdict| matches!(state, Verdict::Lost { .. });
+        let hides_worse = self.note.as_ref().is_some_and(|note| is_lost(&note.state));
+        if is_lost(&state) || (state != Verdict::Kept && !hides_worse) {
+            self.note = Some(StateNote {
+                state: state.clone(),
+                cause: cause.clone(),
+                at_seq,
+            });
+        }
+        self.pending.push(Event::KernelLost { cause, state });
     }
 
     /// The agent is gone, and the sandbox with it.

@@ -74,6 +74,41 @@ async fn a_cell_that_puts_out_too_much_is_interrupted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cause_survives_the_server_that_began_to_stop_the_cell() {
+    let house = House::new().await;
+    let wish = SettingsRequest {
+        cell_cpu_ms: Some(1000),
+        ..SettingsRequest::default()
+    };
+    let (mut client, _) = house.open_with("s", &wish).await.unwrap();
+    client.wait_for("kernel_started").await;
+    client.execute("cpu\nstubborn").await;
+    client.wait_for("interrupted").await;
+    drop(client);
+    let house = house.next().await;
+    let mut client = house.client("s").await;
+    client.wait_for("kernel_adopted").await;
+    // A little more than the grace: it is taken over by the clock on the wall.
+    pass(3 * SECOND).await;
+    client.wait_for("interrupted").await;
+    pass(3 * SECOND).await;
+    client.wait_for("kernel_started").await;
+    assert_snapshot!(client.transcript(), @r#"
+    1   session_opened
+    2   kernel_started         opened
+    3   cell_queued        c1  at 0: "cpu\nstubborn"
+    4   cell_started       c1  [1]
+    5   interrupted        c1  cpu_limit sigint
+    6   kernel_adopted         kept
+    7   interrupted        c1  cpu_limit second_sigint
+    8   interrupted        c1  cpu_limit kill
+    9   cell_finished      c1  error {"kind":"cpu_limit","limit_ms":1000} lost: the kernel was killed: the cell did not stop when its processor time was used up
+    10  kernel_lost            {"kind":"cpu_limit","limit_ms":1000} {"verdict":"lost","why":"the kernel was killed: the cell did not stop when its processor time was used up"}
+    11  kernel_started         recovered
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_that_cannot_be_killed_is_given_up_with_its_sandbox() {
     let house = House::new().await;
     let mut client = house.session("s").await;

@@ -1,6 +1,7 @@
 //! A kernel that is lost leaves a checkpoint: what the log says then.
 
-use evercell::model::event::{Event, Protection};
+use evercell::model::event::{Event, Protection, Verdict};
+use evercell::session::CellRequest;
 use insta::assert_snapshot;
 
 use crate::harness::house::House;
@@ -147,4 +148,69 @@ async fn each_cell_says_whether_it_was_protected() {
     before the second
     before the second
     "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rolled_back_is_repeated_until_a_cell_has_begun_that_says_so() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    client.run("checkpoint").await;
+    client.execute("die 11").await;
+    client.wait_for("kernel_started").await;
+    let note = client.handle.view().state_note.unwrap();
+    let told = client
+        .seen
+        .iter()
+        .find(|envelope| envelope.seq == note.at_seq);
+    let told = &told.unwrap().event;
+    assert!(matches!(told, Event::KernelLost { .. }), "{told:?}");
+    // Another server says it too.
+    drop(client);
+    let house = house.next().await;
+    let mut client = house.client("s").await;
+    client.wait_for("kernel_adopted").await;
+    assert_eq!(client.handle.view().state_note.as_ref(), Some(&note));
+    let silent = CellRequest {
+        silent: true,
+        ..CellRequest::new("")
+    };
+    client.handle.execute(silent).await.unwrap();
+    client.wait_for("cell_finished").await;
+    let first = client.execute("print first").await;
+    assert_eq!(first.state_note.as_ref(), Some(&note));
+    client
+        .wait_until(
+            |event| matches!(event, Event::CellFinished { cell, .. } if *cell == first.cell),
+        )
+        .await;
+    assert_eq!(client.handle.view().state_note, None);
+    let started = client.seen.iter().rev().find_map(|envelope| {
+        if let Event::CellStarted { state_note, .. } = &envelope.event {
+            Some(state_note.clone())
+        } else {
+            None
+        }
+    });
+    assert_eq!(started.unwrap(), Some(note));
+    assert_eq!(client.execute("print second").await.state_note, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_nobody_has_seen_is_not_hidden_by_a_rollback_nor_kept_after_a_restart() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    client.execute("die 11").await;
+    client.wait_for("kernel_started").await;
+    let silent = |code: &str| CellRequest {
+        silent: true,
+        ..CellRequest::new(code)
+    };
+    client.handle.execute(silent("checkpoint")).await.unwrap();
+    client.handle.execute(silent("die 6")).await.unwrap();
+    client.wait_for("kernel_started").await;
+    let note = client.handle.view().state_note.unwrap();
+    assert!(matches!(note.state, Verdict::Lost { .. }), "{note:?}");
+    client.handle.restart().await.unwrap();
+    client.wait_for("kernel_started").await;
+    assert_eq!(client.handle.view().state_note, None);
 }

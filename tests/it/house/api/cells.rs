@@ -229,3 +229,20 @@ async fn a_wait_ends_when_the_server_stops() {
         "503 stopping"
     );
 }
+
+#[tokio::test]
+async fn the_first_result_after_a_loss_says_what_was_lost() {
+    let server = Server::new().await;
+    server.open("a").await;
+    server.run("a", "die 11").await;
+    let view = server.call("GET", "/v1/sessions/a", "").await.json();
+    let note = json!({
+        "verdict": "lost", "why": "the kernel was killed by SIGSEGV", "at_seq": view["state_note"]["at_seq"],
+        "cause": { "kind": "killed_by_signal", "signal": 11, "name": "SIGSEGV" },
+    });
+    assert_eq!(view["state_note"], note);
+    assert_eq!(server.run("a", "print 1").await["state_note"], note);
+    assert_eq!(server.run("a", "print 2").await.get("state_note"), None);
+    let view = server.call("GET", "/v1/sessions/a", "").await.json();
+    assert_eq!(view.get("state_note"), None);
+}
