@@ -192,7 +192,11 @@ impl Launcher {
                     hello,
                 })
             }
-            Occurrence::Lost(why) => Err(KernelError::Agent(why)),
+            // It may have been about to end when it was looked at: then that is why.
+            Occurrence::Lost(why) => match self.parts.backend.adopt(id).await {
+                Ok(_) => Err(KernelError::Agent(why)),
+                Err(gone) => Err(KernelError::Sandbox(gone)),
+            },
             _ => Err(KernelError::Nonsense("something before its greeting")),
         }
     }
