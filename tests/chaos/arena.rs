@@ -108,9 +108,11 @@ impl Arena {
         );
     }
 
-    /// How often variables were lost so far.
+    /// How often variables were lost so far that were protected.
     fn losses(&self) -> usize {
-        let losses = |conversation: &Conversation| conversation.model.losses;
+        let losses = |conversation: &Conversation| {
+            conversation.model.losses - conversation.model.unprotected_losses
+        };
         self.conversations.iter().map(losses).sum()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use evercell::model::event::{CellStatus, Envelope, Event, StartReason, Verdict};
+use evercell::model::event::{CellStatus, Envelope, Event, Protection, StartReason, Verdict};
 use evercell::model::id::CellId;
 
 /// The variables of a kernel, as far as they are ours.
@@ -34,6 +34,8 @@ pub struct Model {
     pub events: Vec<Envelope>,
     /// How often the variables were lost.
     pub losses: usize,
+    /// How often they were lost with a cell of which the log says that nothing protected it.
+    pub unprotected_losses: usize,
     effects: HashMap<CellId, Effect>,
     before: HashMap<CellId, Variables>,
     printed: HashMap<CellId, String>,
@@ -78,10 +80,18 @@ impl Model {
                 cell,
                 status,
                 state,
+                checkpoint,
                 ..
             } => {
                 assert!(self.finished.insert(*cell), "{cell} ended twice");
+                let before = self.losses;
                 self.ended(*cell, *status, state);
+                if let Some(Protection::Unprotected(why)) = checkpoint {
+                    self.unprotected_losses += self.losses - before;
+                    if self.losses > before {
+                        println!("chaos: {cell} had no checkpoint behind it: {why:?}");
+                    }
+                }
             }
             Event::KernelLost { state, .. } => self.conclude(state),
             Event::KernelStarted { reason, .. } => self.started(*reason),
@@ -127,7 +137,8 @@ impl Model {
             Verdict::RolledBack { before } => {
                 self.variables = self.before[before].clone();
             }
-            Verdict::Lost { .. } => {
+            Verdict::Lost { why } => {
+                println!("chaos: lost: {why}");
                 if self.variables != Variables::default() {
                     self.losses += 1;
                 }
