@@ -1,7 +1,7 @@
 //! Limits that the agent enforces by itself.
 
 use super::*;
-use crate::protocol::agent::{DiskReport, MemoryReport, WatchedLimit};
+use crate::protocol::agent::{DiskReport, WatchedLimit};
 
 #[test]
 fn a_workspace_over_its_quota_is_reported_and_far_over_it_ends_the_kernel() {
@@ -52,34 +52,6 @@ fn without_a_cgroup_memory_is_watched() {
     let exit = client.wait_exit();
     assert_eq!(exit.limit, Some(WatchedLimit::Memory));
     assert!(exit.out_of_memory);
-}
-
-#[test]
-fn a_cell_is_warned_once_when_memory_comes_near_its_limit() {
-    let agent = TestAgent::start();
-    let (mut client, kernel) = agent.connect_with_kernel();
-    let path = format!("/proc/{}/smaps_rollup", kernel.process.id());
-    let rollup = std::fs::read_to_string(path).unwrap();
-    let share = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let share = share.unwrap().trim().trim_end_matches(" kB").parse::<u64>();
-    let near = AgentConfig {
-        memory_bytes: share.unwrap() * 1024 / 92 * 100,
-        ..config()
-    };
-    client.send_json(Kind::Configure, 2, &near);
-    client.execute(1);
-    let frame = client.kept();
-    assert_eq!(frame.kind, Kind::MemoryHigh as u8);
-    let report: MemoryReport = serde_json::from_slice(&frame.payload).unwrap();
-    assert_eq!((report.id, report.limit_bytes), (1, near.memory_bytes));
-    assert!(report.used_bytes > near.memory_bytes / 100 * 85);
-    // Nothing more is said, though it looks again: the next thing is the end of the kernel.
-    let tiny = AgentConfig {
-        memory_bytes: 1,
-        ..config()
-    };
-    client.send_json(Kind::Configure, 3, &tiny);
-    assert_eq!(client.kept().kind, Kind::KernelExited as u8);
 }
 
 #[test]
