@@ -122,6 +122,12 @@ impl Server {
             .arg(path)
             .arg(program.as_std().get_program())
             .args(program.as_std().get_args())
+            .envs(
+                program
+                    .as_std()
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
