@@ -9,6 +9,7 @@ mod extract;
 mod frame;
 mod native;
 mod serve;
+mod ws_loop;
 
 use std::sync::Arc;
 

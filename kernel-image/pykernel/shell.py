@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from traitlets.config import Config
 
-from . import display, highlight, messages, system, tracebacks
+from . import display, highlight, messages, parent, system, tracebacks
 
 
 class Shell(InteractiveShell):
@@ -23,6 +23,13 @@ class Shell(InteractiveShell):
 
     # The error of the cell that runs, for its reply.
     last_error = None
+
+    # Where libraries written for ipykernel look for the message that runs.
+    kernel = parent.Parent()
+
+    def get_parent(self):
+        """Returns the message that runs."""
+        return self.kernel.get_parent()
 
     def init_ipython_dir(self, ipython_dir):
         """Names the directory without making it: most sessions never need it."""

@@ -2,7 +2,7 @@
 
 pub(crate) mod about;
 pub(crate) mod cells;
-mod commands;
+pub(in crate::api) mod commands;
 pub(crate) mod events;
 pub(crate) mod files;
 mod fold;
@@ -19,4 +19,3 @@ mod terminal;
 mod view;
 pub(crate) mod wire;
 pub(crate) mod ws;
-mod ws_loop;

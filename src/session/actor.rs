@@ -13,7 +13,7 @@ mod kernel;
 mod loss;
 mod running;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ pub(super) struct Actor {
     pub(super) running: Option<Running>,
     /// Who waits for which reply of the kernel.
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
+    /// The comm messages of clients that the kernel is not done with: their requests, and where they stand in the log.
+    pub(super) comms: BTreeMap<u64, Seq>,
     /// Who waits for a sandbox, to get at its files.
     pub(super) waiting_for_files: Vec<Reply<Files>>,
     pub(super) idle_since: Instant,

@@ -11,6 +11,7 @@ use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, Seq, UnixMillis};
 use crate::model::id::{CellId, SessionId};
 use crate::model::note::StateNote;
+use crate::model::output::Metadata;
 use crate::model::settings::SettingsError;
 use crate::protocol::kernel::Request;
 use crate::store::StoreError;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     /// A client's comm message. Recorded in the log.
     Comm {
         message: CommMessage,
+        client: Option<Metadata>,
         reply: Reply<()>,
     },
     /// Access to the workspace; waits for the sandbox if it is being made.
@@ -109,6 +111,9 @@ pub struct CellRequest {
     pub key: Option<String>,
     /// Who sends it, as the client says of itself.
     pub origin: Option<String>,
+    /// What the front end keeps with it; comes back in the event. Opaque to the session.
+    #[serde(default)]
+    pub client: Option<Metadata>,
 }
 
 impl CellRequest {
@@ -116,6 +121,8 @@ impl CellRequest {
     pub const MAX_CODE: usize = 4 * 1024 * 1024;
     /// The longest idempotency key or origin, in bytes.
     pub const MAX_NAME: usize = 256;
+    /// The most that a front end may keep with a cell or a comm message, in bytes of JSON.
+    pub const MAX_CLIENT: usize = 4096;
 
     /// A cell with nothing but its source.
     pub fn new(code: impl Into<String>) -> Self {
@@ -129,6 +136,7 @@ impl CellRequest {
             limit: None,
             key: None,
             origin: None,
+            client: None,
         }
     }
 }

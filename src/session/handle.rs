@@ -15,6 +15,7 @@ use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, EndReason};
 use crate::model::id::{CellId, SessionId};
+use crate::model::output::Metadata;
 use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
 
 /// A session, as front ends hold it. Cheap to clone.
@@ -155,8 +156,17 @@ impl SessionHandle {
     ///
     /// # Errors
     /// The kernel is gone, or the session is over.
-    pub async fn comm(&self, message: CommMessage) -> Result<(), SessionError> {
-        self.ask(|reply| Command::Comm { message, reply }).await
+    pub async fn comm(
+        &self,
+        message: CommMessage,
+        client: Option<Metadata>,
+    ) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Comm {
+            message,
+            client,
+            reply,
+        })
+        .await
     }
 
     /// Access to the workspace.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::event::{Cause, InterruptReason, Rung, StartReason, UnixMillis};
+use crate::model::event::{Cause, InterruptReason, Rung, Seq, StartReason, UnixMillis};
 use crate::model::id::{CellId, SandboxId};
 use crate::model::note::StateNote;
 use crate::protocol::agent::UsageReport;
@@ -21,6 +21,8 @@ pub(super) struct Memory {
     pub(super) execution_count: u32,
     pub(super) output: OutputMemory,
     pub(super) running: Option<RunningMemory>,
+    /// The comm messages that the kernel was not done with, by the number of the request.
+    pub(super) comms: BTreeMap<u64, Seq>,
     /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
     pub(super) limits: BTreeMap<CellId, u64>,
     /// What became of the variables, if no cell has begun since that says so.

@@ -413,6 +413,7 @@ impl Sessions {
             queue: CellQueue::new(self.shared.config.max_queued),
             running: None,
             asks: std::collections::HashMap::new(),
+            comms: std::collections::BTreeMap::new(),
             waiting_for_files: Vec::new(),
             idle_since: Instant::now(),
             execution_count: 0,

@@ -159,6 +159,7 @@ impl ExecuteBody {
             limit: self.limit_ms.map(Duration::from_millis),
             key: key.or(self.key),
             origin: self.origin,
+            client: None,
         })
     }
 }

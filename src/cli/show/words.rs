@@ -43,6 +43,9 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             cause_in_words(cause),
             verdict(state)
         )),
+        Event::CommHandled {
+            error: Some(error), ..
+        } if everything => Some(format!("a comm message was not taken: {error}")),
         Event::InputClosed { outcome, .. } => match outcome {
             InputOutcome::Answered => None,
             InputOutcome::TimedOut => Some("nobody answered in time".to_owned()),

@@ -5,6 +5,7 @@
 //! So for each request there are three cases, told apart by its number: it never arrived, and is sent now; it has arrived, and its reply is still
 //! to come; its reply is stored, and so is what followed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use super::cells::aborted;
 use super::kernel::KernelState;
 use super::running::Running;
 use crate::kernel::{Adopted, Kernel};
-use crate::model::event::{Cause, Event, StartReason, Verdict};
+use crate::model::event::{Cause, Event, Seq, StartReason, Verdict};
 use crate::model::id::SandboxId;
 use crate::protocol::agent::AgentHello;
 use crate::session::clock::{at_ms, instant_of, millis};
@@ -50,6 +51,7 @@ impl Actor {
             execution_count: self.execution_count,
             output: self.output.memory(),
             running: self.running.as_ref().map(Running::memory),
+            comms: self.comms.clone(),
             limits: limits
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
@@ -89,10 +91,11 @@ impl Actor {
             execution_count,
             output,
             mut running,
+            comms,
             limits,
             note,
         } = memory;
-        self.note = note;
+        (self.note, self.comms) = (note, comms);
         (self.frame, self.acknowledged) = (open.row.kernel_frame, open.row.kernel_frame);
         self.execution_count = execution_count;
         self.output = Output::restored(&output);
@@ -168,7 +171,23 @@ impl Actor {
             }
         }
         self.find_running(&hello);
+        self.drop_comms_after(hello.last_request);
         self.greeted(&hello);
+    }
+
+    /// Comm messages that the dead server had taken and that did not get to the kernel: whoever sent them is told, and may send them again.
+    fn drop_comms_after(&mut self, arrived: u64) {
+        let on_their_way = self.comms.split_off(&(arrived + 1));
+        self.end_comms(on_their_way, "the server was stopped before the kernel had it");
+    }
+
+    /// Says of comm messages that the kernel will not handle them.
+    pub(super) fn end_comms(&mut self, comms: BTreeMap<u64, Seq>, why: &str) {
+        let handled = |at_seq| Event::CommHandled {
+            at_seq,
+            error: Some(why.to_owned()),
+        };
+        self.pending.extend(comms.into_values().map(handled));
     }
 
     /// Finds out how far the running cell has come.
