@@ -190,7 +190,8 @@ where
         };
         let began = Instant::now();
         for message in messages {
-            if sink.feed(message).await.is_err() {
+            let is_last = matches!(message, Message::Close(_));
+            if sink.feed(message).await.is_err() || is_last && sink.flush().await.is_ok() {
                 return End::ClientLeft;
             }
         }

@@ -196,6 +196,7 @@ impl Rooms {
             allowed_origins: config.allow_origin.clone(),
             allowed_hosts: config.allow_host.clone(),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
+            jupyter: api::jupyter::Config::default(),
             stopping: self.stopping.clone(),
         }
     }

@@ -80,6 +80,8 @@ pub(super) struct Actor {
     pub(super) waiting_for_files: Vec<Reply<Files>>,
     pub(super) idle_since: Instant,
     pub(super) execution_count: u32,
+    /// The version of Python of the kernel, or of the last one.
+    pub(super) python: String,
     pub(super) output: Output,
     /// Events that have happened and are not in the log yet.
     pub(super) pending: Vec<Event>,
@@ -326,6 +328,10 @@ impl Actor {
                 std::mem::replace(&mut view.execution_count, self.execution_count)
                     != self.execution_count,
             );
+            if view.python != self.python {
+                view.python.clone_from(&self.python);
+                set(true);
+            }
             let running = self.running.as_ref().map(Running::view);
             if view.running != running {
                 view.running = running;

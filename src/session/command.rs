@@ -58,6 +58,11 @@ pub(crate) enum Command {
         client: Option<Metadata>,
         reply: Reply<()>,
     },
+    /// Replaces the labels.
+    Label {
+        labels: BTreeMap<String, String>,
+        reply: Reply<()>,
+    },
     /// Access to the workspace; waits for the sandbox if it is being made.
     Files { reply: Reply<Files> },
     /// Ends the session.
@@ -85,6 +90,7 @@ impl Command {
             | Self::Leave { reply }
             | Self::Input { reply, .. }
             | Self::Comm { reply, .. }
+            | Self::Label { reply, .. }
             | Self::End { reply, .. } => drop(reply.send(Err(error))),
         }
     }

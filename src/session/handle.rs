@@ -1,5 +1,6 @@
 //! The handle of a session: all that a front end can do with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,6 +168,34 @@ impl SessionHandle {
             reply,
         })
         .await
+    }
+
+    /// Replaces the labels.
+    ///
+    /// # Errors
+    /// They are too long, the session is over, or the store cannot write.
+    pub async fn label(&self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Label { labels, reply }).await
+    }
+
+    /// Waits until the kernel is neither being made nor replaced nor running a cell: until it may answer, or is gone.
+    pub async fn settled(&self) {
+        let mut view = self.view.clone();
+        let waits = |view: &SessionView| {
+            matches!(
+                view.status,
+                Status::Starting | Status::Restarting | Status::Busy
+            )
+        };
+        // An error means that the session's task is gone, which whoever asks it next is told.
+        let _ = view.wait_for(|view| !waits(view)).await;
+    }
+
+    /// Waits until the kernel is neither being made nor replaced.
+    pub async fn started(&self) {
+        let mut view = self.view.clone();
+        let waits = |view: &SessionView| matches!(view.status, Status::Starting | Status::Restarting);
+        let _ = view.wait_for(|view| !waits(view)).await;
     }
 
     /// Access to the workspace.

@@ -19,6 +19,8 @@ use crate::protocol::agent::UsageReport;
 pub(super) struct Memory {
     pub(super) kernel: KernelMemory,
     pub(super) execution_count: u32,
+    /// The version of Python of the kernel.
+    pub(super) python: String,
     pub(super) output: OutputMemory,
     pub(super) running: Option<RunningMemory>,
     /// The comm messages that the kernel was not done with, by the number of the request.

@@ -255,6 +255,28 @@ impl Sessions {
         Ok(rows.into_iter().map(view).collect())
     }
 
+    /// What the sessions are doing that are open.
+    pub fn open_ones(&self) -> Vec<SessionView> {
+        let handles = self.shared.slots.iter().filter_map(|slot| slot.open());
+        let handles: Vec<SessionHandle> = handles.collect();
+        let mut views: Vec<SessionView> = handles.iter().map(SessionHandle::view).collect();
+        views.sort_by(|one, other| one.id.cmp(&other.id));
+        views
+    }
+
+    /// The cells of a session that were accepted last, the last one first.
+    ///
+    /// # Errors
+    /// It is unknown.
+    pub async fn last_cells(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> Result<Vec<CellRow>, SessionError> {
+        let key = self.row(id).await?.key;
+        Ok(self.shared.store.last_cells(key, limit).await?)
+    }
+
     /// The log of a session, also of one that has ended.
     ///
     /// # Errors
@@ -417,6 +439,7 @@ impl Sessions {
             waiting_for_files: Vec::new(),
             idle_since: Instant::now(),
             execution_count: 0,
+            python: String::new(),
             output: Output::default(),
             pending: Vec::new(),
             frame: 0,
@@ -544,6 +567,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         head: row.head,
         first: row.first,
         execution_count: 0,
+        python: String::new(),
         running: None,
         queued: Vec::new(),
         problem: None,

@@ -49,6 +49,7 @@ impl Actor {
         Memory {
             kernel: self.kernel.memory(),
             execution_count: self.execution_count,
+            python: self.python.clone(),
             output: self.output.memory(),
             running: self.running.as_ref().map(Running::memory),
             comms: self.comms.clone(),
@@ -89,13 +90,14 @@ impl Actor {
         let Memory {
             kernel,
             execution_count,
+            python,
             output,
             mut running,
             comms,
             limits,
             note,
         } = memory;
-        (self.note, self.comms) = (note, comms);
+        (self.note, self.comms, self.python) = (note, comms, python);
         (self.frame, self.acknowledged) = (open.row.kernel_frame, open.row.kernel_frame);
         self.execution_count = execution_count;
         self.output = Output::restored(&output);

@@ -12,6 +12,7 @@ use crate::model::event::{
 };
 use crate::model::id::CellId;
 use crate::model::output::Metadata;
+use crate::model::settings::{Settings, check_labels};
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
@@ -20,7 +21,7 @@ use crate::session::command::{
 use crate::session::memory::Memory;
 use crate::session::queue::Waiting;
 use crate::session::view::Status;
-use crate::store::CellRow;
+use crate::store::{CellRow, SessionUpdate};
 
 /// How many questions to the kernel may be open at once.
 const MAX_ASKS: usize = 32;
@@ -67,6 +68,7 @@ impl Actor {
                 client,
                 reply,
             } => drop(reply.send(self.comm(message, client).await)),
+            Command::Label { labels, reply } => drop(reply.send(self.label(labels).await)),
             Command::Files { reply } => self.files(reply),
             Command::End { .. } | Command::Leave { .. } => {
                 unreachable!("the loop handles the end")
@@ -470,6 +472,22 @@ impl Actor {
             },
         };
         self.acts.push(Act::Tell(number, request));
+        Ok(())
+    }
+
+    async fn label(&mut self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
+        check_labels(&labels).map_err(Denied::Settings)?;
+        let settings = Settings {
+            labels,
+            ..self.settings.clone()
+        };
+        let update = SessionUpdate {
+            settings: Some(settings.clone()),
+            ..SessionUpdate::default()
+        };
+        self.store.update_session(self.key, update).await?;
+        self.settings = settings.clone();
+        self.view.send_modify(|view| view.settings = settings);
         Ok(())
     }
 

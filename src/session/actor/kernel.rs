@@ -181,6 +181,7 @@ impl Actor {
                 } = claimed;
                 (self.frame, self.acknowledged) = (frame, frame);
                 self.execution_count = 0;
+                self.python.clone_from(&python);
                 for waiting in self.waiting_for_files.drain(..) {
                     let _ = waiting.send(Ok(kernel.files()));
                 }
@@ -397,6 +398,7 @@ impl Actor {
             Some(_) => execution_count,
             None => 0,
         };
+        self.python.clone_from(&python);
         self.kernel = KernelState::Ready {
             kernel,
             events,
