@@ -20,6 +20,7 @@ pub mod log;
 mod memory;
 mod output;
 mod queue;
+mod readers;
 mod registry;
 pub mod view;
 

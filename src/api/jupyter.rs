@@ -34,8 +34,8 @@ use clients::Clients;
 /// What the front end may be.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// How long a cell of a kernel that was made here may run, where that is not what it is for sessions.
-    pub cell_ms: Option<u64>,
+    /// How long a cell of a kernel that was made here may run, and how long with all extensions; none for what it is with sessions.
+    pub cell_ms: Option<(u64, u64)>,
     /// The directory of shared notebooks, which `/api/contents` serves; none to serve none.
     pub notebooks: Option<PathBuf>,
 }

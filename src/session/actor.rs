@@ -26,6 +26,7 @@ use super::log::{Batch, EventLog};
 use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
@@ -62,6 +63,7 @@ pub(super) struct Actor {
     pub(super) id: SessionId,
     pub(super) key: SessionKey,
     pub(super) log: std::sync::Arc<EventLog>,
+    pub(super) readers: Readers,
     pub(super) store: Store,
     pub(super) launcher: Launcher,
     pub(super) settings: Settings,
@@ -209,7 +211,7 @@ impl Actor {
             kernel_frame: Some(self.frame),
             requests: vec![],
             is_activity,
-            memory: changed.then(|| memory.to_json()),
+            memory: changed.then(|| memory.to_json(self.readers.all())),
         };
         match self.log.append(&batch).await {
             Ok(_) => {
@@ -247,12 +249,23 @@ impl Actor {
             events,
             requests: request.into_iter().collect(),
             is_activity: true,
-            memory: (memory != self.remembered).then(|| memory.to_json()),
+            memory: (memory != self.remembered).then(|| memory.to_json(self.readers.all())),
             ..Batch::default()
         };
         let seq = self.log.append(&batch).await.map_err(SessionError::from)?;
         self.remembered = memory;
         Ok(seq)
+    }
+
+    /// Writes down how far readers have come, whatever else there is to write.
+    async fn write_readers(&self) {
+        let batch = Batch {
+            memory: Some(self.remembered.to_json(self.readers.all())),
+            ..Batch::default()
+        };
+        if let Err(error) = self.log.append(&batch).await {
+            tracing::warn!(session.id = %self.id, error = %error, "how far readers have come could not be written");
+        }
     }
 
     fn acknowledge(&mut self) {

@@ -12,9 +12,10 @@ use super::command::{
     CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
 };
 use super::log::EventLog;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
-use crate::model::event::{CommMessage, EndReason};
+use crate::model::event::{CommMessage, EndReason, Seq};
 use crate::model::id::{CellId, SessionId};
 use crate::model::output::Metadata;
 use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
@@ -26,6 +27,7 @@ pub struct SessionHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) log: Arc<EventLog>,
+    pub(super) readers: Readers,
     pub(super) stopping: CancellationToken,
 }
 
@@ -46,6 +48,16 @@ impl SessionHandle {
     /// Its log.
     pub fn log(&self) -> &Arc<EventLog> {
         &self.log
+    }
+
+    /// How far a reader of this name has come in the log; none if it is not known.
+    pub fn seen(&self, name: &str) -> Option<Seq> {
+        self.readers.position(name)
+    }
+
+    /// Notes how far a reader of this name has come. Remembered of those that were heard of last, beyond a restart of the server.
+    pub fn saw(&self, name: &str, seq: Seq) {
+        self.readers.saw(name, seq);
     }
 
     /// Submits a cell. When this returns, the cell is in the log, on disk.
@@ -194,7 +206,8 @@ impl SessionHandle {
     /// Waits until the kernel is neither being made nor replaced.
     pub async fn started(&self) {
         let mut view = self.view.clone();
-        let waits = |view: &SessionView| matches!(view.status, Status::Starting | Status::Restarting);
+        let waits =
+            |view: &SessionView| matches!(view.status, Status::Starting | Status::Restarting);
         let _ = view.wait_for(|view| !waits(view)).await;
     }
 

@@ -27,13 +27,19 @@ pub(super) struct Memory {
     pub(super) comms: BTreeMap<u64, Seq>,
     /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
     pub(super) limits: BTreeMap<CellId, u64>,
+    /// How far readers have come. Written with the rest, and no reason to write it.
+    pub(super) readers: Vec<(String, Seq)>,
     /// What became of the variables, if no cell has begun since that says so.
     pub(super) note: Option<StateNote>,
 }
 
 impl Memory {
-    pub(super) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a memory has text keys only")
+    pub(super) fn to_json(&self, readers: Vec<(String, Seq)>) -> String {
+        let memory = Self {
+            readers,
+            ..self.clone()
+        };
+        serde_json::to_string(&memory).expect("a memory has text keys only")
     }
 }
 

@@ -22,6 +22,7 @@ use super::log::{Batch, EventLog, LogMemory, MemoryConfig};
 use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::Launcher;
 use crate::model::event::{EndReason, Event};
@@ -421,10 +422,12 @@ impl Sessions {
         let mut first = ended_view(row.clone());
         first.status = Status::Starting;
         let (view, watcher) = watch::channel(first);
+        let readers = Readers::default();
         let actor = Actor {
             id: id.clone(),
             key,
             log: log.clone(),
+            readers: readers.clone(),
             store: self.shared.store.clone(),
             launcher: self.shared.launcher.clone(),
             settings: row.settings,
@@ -456,6 +459,7 @@ impl Sessions {
             commands,
             view: watcher,
             log: log.clone(),
+            readers,
             stopping: self.shared.stopping.clone(),
         };
         let over = CancellationToken::new();

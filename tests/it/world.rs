@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod flood;
 mod full;
+mod jupyter;
 mod kernel;
 mod limits;
 mod many;

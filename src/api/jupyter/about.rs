@@ -27,7 +27,8 @@ pub(crate) async fn version() -> Json<Value> {
 /// What the server is doing.
 pub(crate) async fn status(State(api): State<Api>) -> Json<Value> {
     let open = api.sessions.open_ones();
-    let connected = |view: &crate::session::view::SessionView| api.jupyter.clients.connected(&view.id);
+    let connected =
+        |view: &crate::session::view::SessionView| api.jupyter.clients.connected(&view.id);
     let active = open.iter().map(|view| view.active_at_ms).max();
     Json(json!({
         "connections": open.iter().map(connected).sum::<usize>(),

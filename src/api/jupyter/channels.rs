@@ -66,7 +66,7 @@ pub(crate) async fn connect(
         let framing = if is_v1 { Framing::V1 } else { Framing::Json };
         let log = session.log().clone();
         // Before anything is read from the client: all that it causes comes after this.
-        let connection = Arc::new(api.jupyter.clients.connect(&id, &name, log.head()));
+        let connection = Arc::new(api.jupyter.clients.connect(session.clone(), &name));
         let busy = Busy::default();
         let feed = Feed::new(
             api.sessions.clone(),

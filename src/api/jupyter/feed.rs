@@ -30,7 +30,10 @@ pub(crate) struct Busy(Arc<Mutex<Option<Arc<Object>>>>);
 impl Busy {
     /// Its header.
     pub(crate) fn with(&self) -> Option<Arc<Object>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, header: Option<Arc<Object>>) {

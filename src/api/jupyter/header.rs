@@ -35,7 +35,9 @@ impl Client {
         if is_long(&kept) {
             // What a reply is told by. Whatever else is there is longer than a header is.
             kept.retain(|name, value| {
-                let known = ["msg_id", "msg_type", "session", "username", "version", "date"];
+                let known = [
+                    "msg_id", "msg_type", "session", "username", "version", "date",
+                ];
                 known.contains(&name.as_str())
                     && value.as_str().is_some_and(|text| text.len() <= 256)
             });
@@ -114,7 +116,13 @@ impl Speaker {
     }
 
     fn made_up(&self, id: &str, kind: &str, origin: Option<&str>, at_ms: UnixMillis) -> Client {
-        let header = header(id, kind, &self.session, origin.unwrap_or("evercell"), &iso(at_ms));
+        let header = header(
+            id,
+            kind,
+            &self.session,
+            origin.unwrap_or("evercell"),
+            &iso(at_ms),
+        );
         Client {
             connection: None,
             header: Arc::new(header),

@@ -178,7 +178,13 @@ mod tests {
                 &text.chars().collect::<Vec<_>>(),
             )
         };
-        for (pattern, text) in [("*", ""), ("1?2*", "1+2"), ("*x*y*", "axbyc"), ("ü?", "ü\n"), ("a*a*b", "aaab")] {
+        for (pattern, text) in [
+            ("*", ""),
+            ("1?2*", "1+2"),
+            ("*x*y*", "axbyc"),
+            ("ü?", "ü\n"),
+            ("a*a*b", "aaab"),
+        ] {
             assert!(fits(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [("", "a"), ("?", ""), ("a*b", "acbd"), ("*aab", "aaaaaaac")] {

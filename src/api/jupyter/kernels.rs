@@ -79,15 +79,18 @@ pub(crate) async fn open(
     headers: &HeaderMap,
     labels: BTreeMap<String, String>,
 ) -> Result<SessionHandle, ApiError> {
-    if let Some(name) = wanted.name.as_deref().filter(|name| !name.is_empty() && *name != SPEC) {
+    if let Some(name) = wanted
+        .name
+        .as_deref()
+        .filter(|name| !name.is_empty() && *name != SPEC)
+    {
         return Err(no_such_spec(name));
     }
     let mut wish = wish(wanted, headers)?;
-    if let Some(cell_ms) = api.jupyter.config.cell_ms {
-        wish.cell_ms = wish.cell_ms.or(Some(cell_ms));
-        // A limit that was asked for may be longer than that.
-        let longest = wish.cell_ms.map(|cell_ms| cell_ms.max(cell_ms));
-        wish.ceiling_ms = wish.ceiling_ms.or(longest);
+    if let Some((cell_ms, ceiling_ms)) = api.jupyter.config.cell_ms
+        && (wish.cell_ms, wish.ceiling_ms) == (None, None)
+    {
+        (wish.cell_ms, wish.ceiling_ms) = (Some(cell_ms), Some(ceiling_ms));
     }
     wish.labels = labels;
     let (handle, _) = api.sessions.open(new_kernel(), &wish).await?;
@@ -100,7 +103,9 @@ fn wish(wanted: &Wanted, headers: &HeaderMap) -> Result<SettingsRequest, ApiErro
     let mut env = BTreeMap::new();
     for (name, value) in wanted.env.iter().flatten() {
         // Numbers are what some clients put where Jupyter has text.
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         match SETTING.iter().find_map(|prefix| name.strip_prefix(prefix)) {
             Some(setting) => {
                 let value = text.parse::<u64>().map_or(Value::String(text), Value::from);
@@ -178,7 +183,6 @@ pub(crate) async fn remove(api: &Api, id: &SessionId) -> Result<(), ApiError> {
         Ok(()) | Err(SessionError::Denied(Denied::UnknownSession(_))) => {}
         Err(error) => return Err(error.into()),
     }
-    api.jupyter.clients.forget(id);
     Ok(())
 }
 
@@ -213,7 +217,10 @@ mod tests {
         }))
         .unwrap();
         let mut headers = HeaderMap::new();
-        headers.insert(SETTINGS_HEADER, HeaderValue::from_static(r#"{"cell_ms": 6000, "env": {"B": "2"}}"#));
+        headers.insert(
+            SETTINGS_HEADER,
+            HeaderValue::from_static(r#"{"cell_ms": 6000, "env": {"B": "2"}}"#),
+        );
         let wish = wish(&wanted, &headers).unwrap();
         assert_eq!((wish.cell_ms, wish.idle_ms), (Some(6000), Some(7)));
         let names: Vec<_> = wish.env.keys().collect();

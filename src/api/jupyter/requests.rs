@@ -221,7 +221,11 @@ impl Shared {
                 let (start, end) = (found.start, found.end);
                 let texts: Vec<&str> = found.matches.iter().map(|one| one.text.as_str()).collect();
                 let typed = |one: &crate::session::Completion| {
-                    let kind = if one.type_name.is_empty() { "<unknown>" } else { &one.type_name };
+                    let kind = if one.type_name.is_empty() {
+                        "<unknown>"
+                    } else {
+                        &one.type_name
+                    };
                     json!({"text": one.text, "type": kind, "start": start, "end": end})
                 };
                 let typed: Vec<Value> = found.matches.iter().map(typed).collect();
@@ -239,7 +243,9 @@ impl Shared {
                 let found = self
                     .between_cells(|| self.session.inspect(at.code.clone(), cursor, detail))
                     .await?;
-                Ok(json!({"status": "ok", "found": found.found, "data": found.data, "metadata": {}}))
+                Ok(
+                    json!({"status": "ok", "found": found.found, "data": found.data, "metadata": {}}),
+                )
             }
             "is_complete" => {
                 let code = text(&frame.content, "code").to_owned();
@@ -274,7 +280,6 @@ impl Shared {
                 } else {
                     let id = self.session.id();
                     self.api.sessions.delete(id).await?;
-                    self.api.jupyter.clients.forget(id);
                 }
                 Ok(json!({"status": "ok", "restart": is_restart(frame)}))
             }
@@ -287,7 +292,9 @@ impl Shared {
                 "body": {},
                 "seq": 0,
             })),
-            other => Err(Refusal::bad(format!("this kernel knows no `{other}_request`"))),
+            other => Err(Refusal::bad(format!(
+                "this kernel knows no `{other}_request`"
+            ))),
         }
     }
 
@@ -335,7 +342,11 @@ impl Shared {
             target_name: comm.target_name.filter(|_| kind == "comm_open"),
             data: comm.data,
             metadata: frame.metadata.clone(),
-            buffers: frame.buffers.iter().map(|buffer| STANDARD.encode(buffer)).collect(),
+            buffers: frame
+                .buffers
+                .iter()
+                .map(|buffer| STANDARD.encode(buffer))
+                .collect(),
         };
         let client = Client::write(&self.connection.name, &frame.header);
         let _turn = self.turn.lock().await;

@@ -64,7 +64,10 @@ impl Body {
 }
 
 fn missing(field: &str) -> ApiError {
-    ApiError::new(Code::BadField, format!("Missing field in JSON data: {field}"))
+    ApiError::new(
+        Code::BadField,
+        format!("Missing field in JSON data: {field}"),
+    )
 }
 
 /// A session, as Jupyter's clients know one; none for a kernel that has none.
@@ -96,8 +99,12 @@ fn kernel_of(api: &Api, label: &str, value: &str) -> Option<SessionView> {
 }
 
 fn find(api: &Api, id: &str) -> Result<SessionView, ApiError> {
-    kernel_of(api, ID, id)
-        .ok_or_else(|| ApiError::new(Code::UnknownSession, format!("Session not found: session_id='{id}'")))
+    kernel_of(api, ID, id).ok_or_else(|| {
+        ApiError::new(
+            Code::UnknownSession,
+            format!("Session not found: session_id='{id}'"),
+        )
+    })
 }
 
 fn shown(api: &Api, view: &SessionView) -> Value {

@@ -196,7 +196,8 @@ impl Story {
                 data,
                 metadata,
             } => {
-                let content = json!({"execution_count": execution_count, "data": data, "metadata": metadata});
+                let content =
+                    json!({"execution_count": execution_count, "data": data, "metadata": metadata});
                 self.iopub(cell, "execute_result", content);
             }
             Event::Error { cell, error } => self.error(cell, error),
@@ -336,7 +337,8 @@ impl Story {
     }
 
     fn error(&mut self, cell: Option<CellId>, error: ErrorOutput) {
-        let content = json!({"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback});
+        let content =
+            json!({"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback});
         self.iopub(cell, "error", content);
         if let Some(known) = cell.and_then(|cell| self.cells.get_mut(&cell)) {
             known.error = Some(error);
@@ -357,9 +359,7 @@ impl Story {
         content["comm_id"] = json!(message.comm_id);
         content["data"] = message.data;
         let parent = self.parent(cell);
-        let mut frame = self
-            .speaker
-            .frame(Channel::Iopub, kind, &parent, content);
+        let mut frame = self.speaker.frame(Channel::Iopub, kind, &parent, content);
         frame.metadata = message.metadata;
         // What is no base64 did not come from a kernel that works.
         let decode = |buffer: &String| Bytes::from(STANDARD.decode(buffer).unwrap_or_default());
@@ -422,9 +422,7 @@ impl Story {
 
     fn iopub(&mut self, cell: Option<CellId>, kind: &str, content: Value) {
         let parent = self.parent(cell);
-        let frame = self
-            .speaker
-            .frame(Channel::Iopub, kind, &parent, content);
+        let frame = self.speaker.frame(Channel::Iopub, kind, &parent, content);
         self.told.push((Audience::All, frame));
     }
 

@@ -103,10 +103,7 @@ impl Frame {
 
 /// A text of an object; empty if there is none.
 pub(crate) fn text<'a>(object: &'a Object, name: &str) -> &'a str {
-    object
-        .get(name)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A message as JSON has it.
@@ -218,11 +215,7 @@ fn from_v1(bytes: &Bytes) -> Result<Frame, WireError> {
         .filter(|count| (6..=PARTS + 2).contains(count))
         .ok_or(WireError::Offsets)?;
     let edges: Option<Vec<usize>> = (1..=count).map(word).collect();
-    let parts = cut(
-        bytes,
-        &edges.ok_or(WireError::Offsets)?,
-        8 * (count + 1),
-    )?;
+    let parts = cut(bytes, &edges.ok_or(WireError::Offsets)?, 8 * (count + 1))?;
     let [name, header, parent, metadata, content, buffers @ ..] = parts.as_slice() else {
         return Err(WireError::Offsets);
     };

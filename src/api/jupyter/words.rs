@@ -69,14 +69,20 @@ fn ended(cause: &Cause) -> String {
         Cause::ProcessLimit { limit } => format!(
             "more than {limit} processes and threads were started, and the kernel was ended"
         ),
-        Cause::Deadline => "the cell did not stop at its deadline, and the kernel was ended".to_owned(),
+        Cause::Deadline => {
+            "the cell did not stop at its deadline, and the kernel was ended".to_owned()
+        }
         Cause::CpuLimit { .. } => {
-            "the cell did not stop when its processor time was used up, and the kernel was ended".to_owned()
+            "the cell did not stop when its processor time was used up, and the kernel was ended"
+                .to_owned()
         }
         Cause::OutputLimit { .. } => {
-            "the cell did not stop putting out more than it may, and the kernel was ended".to_owned()
+            "the cell did not stop putting out more than it may, and the kernel was ended"
+                .to_owned()
         }
-        Cause::Interrupted => "the cell did not stop when interrupted, and the kernel was ended".to_owned(),
+        Cause::Interrupted => {
+            "the cell did not stop when interrupted, and the kernel was ended".to_owned()
+        }
         Cause::Restart => "the kernel was restarted".to_owned(),
         Cause::SandboxLost => "the kernel's sandbox went away".to_owned(),
         Cause::ServerStopped => "the server was stopped".to_owned(),

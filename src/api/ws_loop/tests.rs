@@ -106,7 +106,9 @@ impl Client {
         };
         let token = stopping.clone();
         let serving =
-            tokio::spawn(async move { serve(socket, Log(events), answering(carry_out), &token).await });
+            tokio::spawn(
+                async move { serve(socket, Log(events), answering(carry_out), &token).await },
+            );
         Self {
             say,
             hear,

@@ -56,6 +56,7 @@ impl Actor {
             limits: limits
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
+            readers: Vec::new(),
             note: self.note.clone(),
         }
     }
@@ -85,7 +86,8 @@ impl Actor {
     }
 
     /// Puts the state together, but for the kernel, which is returned.
-    fn restore(&mut self, Remains { open, memory }: Remains) -> KernelMemory {
+    fn restore(&mut self, Remains { open, mut memory }: Remains) -> KernelMemory {
+        self.readers.restore(std::mem::take(&mut memory.readers));
         self.remembered = memory.clone();
         let Memory {
             kernel,
@@ -95,6 +97,7 @@ impl Actor {
             mut running,
             comms,
             limits,
+            readers: _,
             note,
         } = memory;
         (self.note, self.comms, self.python) = (note, comms, python);
@@ -180,7 +183,10 @@ impl Actor {
     /// Comm messages that the dead server had taken and that did not get to the kernel: whoever sent them is told, and may send them again.
     fn drop_comms_after(&mut self, arrived: u64) {
         let on_their_way = self.comms.split_off(&(arrived + 1));
-        self.end_comms(on_their_way, "the server was stopped before the kernel had it");
+        self.end_comms(
+            on_their_way,
+            "the server was stopped before the kernel had it",
+        );
     }
 
     /// Says of comm messages that the kernel will not handle them.
@@ -359,6 +365,7 @@ impl Actor {
         self.commands.close();
         self.deny_waiting(&Denied::Stopping);
         self.commit().await;
+        self.write_readers().await;
         self.act();
         if let KernelState::Launching { .. } = self.kernel {
             // Nobody knows of it yet, so nobody would find it.

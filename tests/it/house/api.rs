@@ -2,6 +2,7 @@
 
 mod cells;
 mod events;
+mod jupyter;
 mod output;
 mod refusals;
 mod sessions;

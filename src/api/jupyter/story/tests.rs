@@ -44,7 +44,12 @@ impl Told {
             };
             let parent = crate::api::jupyter::wire::text(&frame.parent, "msg_id");
             let content = Value::Object(frame.content);
-            writeln!(self.text, "{parent:3} {}{whose} {content}", crate::api::jupyter::wire::text(&frame.header, "msg_type")).unwrap();
+            writeln!(
+                self.text,
+                "{parent:3} {}{whose} {content}",
+                crate::api::jupyter::wire::text(&frame.header, "msg_type")
+            )
+            .unwrap();
         }
         self.seq
     }
@@ -162,8 +167,18 @@ fn an_error_is_shown_and_answered_and_what_waited_is_aborted() {
             traceback: vec!["…".to_owned()],
         },
     });
-    told.finish(bad, CellStatus::Error, Some(Cause::Exception), Verdict::Kept);
-    told.finish(after, CellStatus::Aborted, Some(Cause::EarlierError), Verdict::Kept);
+    told.finish(
+        bad,
+        CellStatus::Error,
+        Some(Cause::Exception),
+        Verdict::Kept,
+    );
+    told.finish(
+        after,
+        CellStatus::Aborted,
+        Some(Cause::EarlierError),
+        Verdict::Kept,
+    );
     assert_snapshot!(told.text);
 }
 
@@ -191,7 +206,15 @@ fn a_rollback_is_told_in_words_as_an_error_and_as_a_restart() {
     });
     // Its reader knows; it is not said again.
     let next = told.queue("m2", "x");
-    told.start(next, 7, Some(StateNote { state, cause, at_seq }));
+    told.start(
+        next,
+        7,
+        Some(StateNote {
+            state,
+            cause,
+            at_seq,
+        }),
+    );
     assert_snapshot!(told.text);
 }
 
@@ -210,7 +233,15 @@ fn a_loss_between_cells_is_told_with_the_next_cell() {
         state: state.clone(),
     });
     let cell = told.queue("m1", "x");
-    told.start(cell, 1, Some(StateNote { state, cause, at_seq }));
+    told.start(
+        cell,
+        1,
+        Some(StateNote {
+            state,
+            cause,
+            at_seq,
+        }),
+    );
     assert_snapshot!(told.text);
 }
 
@@ -221,9 +252,15 @@ fn what_a_comm_message_causes_belongs_to_it() {
     let second = told.comm(CommSide::Client, CommAction::Msg, "m2");
     told.comm(CommSide::Kernel, CommAction::Msg, "");
     told.print(None, "of the first\n");
-    told.say(Event::CommHandled { at_seq: first, error: None });
+    told.say(Event::CommHandled {
+        at_seq: first,
+        error: None,
+    });
     told.print(None, "of the second\n");
-    told.say(Event::CommHandled { at_seq: second, error: None });
+    told.say(Event::CommHandled {
+        at_seq: second,
+        error: None,
+    });
     told.print(None, "of nobody\n");
     assert_snapshot!(told.text);
 }
@@ -284,5 +321,8 @@ fn the_same_event_is_told_with_the_same_id() {
         told[0].1.header["msg_id"].clone()
     };
     let session = "k".parse().unwrap();
-    assert_eq!(ids(&mut Story::new(&session)), ids(&mut Story::new(&session)));
+    assert_eq!(
+        ids(&mut Story::new(&session)),
+        ids(&mut Story::new(&session))
+    );
 }

@@ -42,7 +42,11 @@ fn a_message_without_a_channel_is_for_the_shell() {
 
 #[test]
 fn what_is_no_message_is_refused_with_its_reason() {
-    let text = |text: &str| Framing::Json.decode(&Message::Text(text.into())).unwrap_err();
+    let text = |text: &str| {
+        Framing::Json
+            .decode(&Message::Text(text.into()))
+            .unwrap_err()
+    };
     assert!(matches!(text("{"), WireError::Part { .. }));
     assert!(matches!(text("[]"), WireError::Part { .. }));
     assert!(matches!(text(r#"{"content": {}}"#), WireError::Part { .. }));
