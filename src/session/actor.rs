@@ -258,7 +258,7 @@ impl Actor {
     }
 
     /// Writes down how far readers have come, whatever else there is to write.
-    async fn write_readers(&self) {
+    async fn write_readers(&mut self) {
         let batch = Batch {
             memory: Some(self.remembered.to_json(self.readers.all())),
             ..Batch::default()

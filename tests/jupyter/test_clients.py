@@ -99,9 +99,9 @@ def test_papermill_fills_in_parameters(with_token, tmp_path):
 
 
 def test_jupyter_kernel_client_works_with_variables(url, token):
-    from jupyter_kernel_client import KernelClient
+    from jupyter_kernel_client import JupyterKernelClient
 
-    with KernelClient(server_url=url, token=token) as kernel:
+    with JupyterKernelClient(server_url=url, token=token) as kernel:
         answer = kernel.execute("x = [1, 2]\nprint(len(x))\nx")
         assert answer["status"] == "ok"
         assert [output["output_type"] for output in answer["outputs"]] == ["stream", "execute_result"]
@@ -141,7 +141,8 @@ def test_smolagents_runs_an_agents_code(url, host, token):
 def test_autogen_runs_code_blocks(host, token, tmp_path):
     from autogen_core import CancellationToken
     from autogen_core.code_executor import CodeBlock
-    from autogen_ext.code_executors.docker_jupyter import DockerJupyterCodeExecutor, JupyterConnectionInfo
+    from autogen_ext.code_executors.docker_jupyter import DockerJupyterCodeExecutor
+    from autogen_ext.code_executors.docker_jupyter._jupyter_server import JupyterConnectionInfo
 
     name, port = host.split(":")
     there = JupyterConnectionInfo(host=name, use_https=False, port=int(port), token=token)

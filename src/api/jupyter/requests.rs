@@ -325,8 +325,9 @@ impl Shared {
             client: Some(Client::write(&self.connection.name, &frame.header)),
             ..CellRequest::new(execute.code)
         };
+        let arrived = self.session.log().head();
         let _turn = self.turn.lock().await;
-        Ok(room::submit(&self.session, request).await?)
+        Ok(room::submit(&self.session, request, arrived).await?)
     }
 
     async fn comm(&self, frame: &Frame, kind: &str) -> Result<(), Refusal> {
