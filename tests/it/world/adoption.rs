@@ -314,6 +314,57 @@ async fn what_cannot_be_taken_up_is_told_and_leaves_nothing() {
     .await;
 }
 
+/// Linux accepts the connection to it, and nothing comes.
+#[tokio::test]
+async fn a_sandbox_whose_agent_hangs_is_ended_and_the_verdict_says_so() {
+    let mut server = Server::start_with(&["--pool", "0"]).await;
+    server.open("s").await;
+    let mut socket = server.socket("s", 0).await;
+    let cell = socket
+        .execute("import time\nprint('begun')\ntime.sleep(600)")
+        .await;
+    socket
+        .wait_until(|event| matches!(event, Event::Stream { .. }))
+        .await;
+    let before = server.sandboxes();
+    server.kill().await;
+    let agents: Vec<Pid> = before
+        .iter()
+        .filter_map(|sandbox| agent_of(sandbox))
+        .collect();
+    // That of the warm kernel too.
+    for agent in &agents {
+        rustix::process::kill_process(*agent, rustix::process::Signal::STOP).unwrap();
+    }
+
+    let path = server.data_dir().to_owned();
+    let next = Server::start_at(&path, &["--pool", "0"]).await;
+    let mut socket = next.socket("s", 0).await;
+    socket
+        .wait_until(|event| matches!(event, Event::KernelLost { .. }))
+        .await;
+    let lost = socket
+        .seen
+        .iter()
+        .find(|envelope| is_finished(&envelope.event, cell))
+        .unwrap();
+    let Event::CellFinished {
+        cause: Some(Cause::SandboxLost),
+        state: Verdict::Lost { why },
+        ..
+    } = &lost.event
+    else {
+        panic!("{lost:?}");
+    };
+    assert!(why.ends_with("did not greet within 10 s"), "{why}");
+    assert_eq!(next.prints("s", "print('goes on')").await, "goes on\n");
+    let is_there = |agent: &Pid| rustix::process::test_kill_process(*agent).is_ok();
+    eventually("nothing is left of the sandboxes", || {
+        !before.iter().any(|path| path.exists()) && !agents.iter().any(is_there)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn kernels_that_nobody_has_do_not_outlive_their_server() {
     let mut server = Server::start_with(&["--pool", "2"]).await;
