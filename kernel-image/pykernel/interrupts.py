@@ -5,9 +5,9 @@ nearly anywhere. Here it appears only while the window is open (a cell runs) and
 record is in the ring, a request is half read); an interrupt that meets a shield is kept and raised when the
 shield is dropped.
 
-Code can have SIGINT for itself: it ignores, handles or blocks it, or catches the exception. For that there is a second
-means, which the server tries next: a signal that raises nothing, but cancels the task of a cell that awaits, and takes
-SIGINT back.
+Code can have SIGINT for itself: it ignores, handles or blocks it, or catches the exception. For that there is
+a second means, which the server tries next: a signal that raises nothing, but cancels the task of a cell that
+awaits, and takes SIGINT back.
 """
 
 # Below `signal`, without its enumerations, a call costs a tenth; and one is made for every cell.
