@@ -173,8 +173,9 @@ class Checkpoints:
     def _make(self, moment):
         """Makes a twin, if it should be. Returns whether this process is one that was woken."""
         if os.environ.get(SWITCH) == "off":
-            self.reason, self.is_due = "off", False
-            if self._twin is not None:
+            self.reason = "off"
+            # To end the one that a warm kernel comes with takes time too.
+            if self._twin is not None and moment is Moment.THINKS:
                 self._twins.end(self._twin)
                 self._twin = None
             return False
