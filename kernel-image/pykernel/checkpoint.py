@@ -115,6 +115,13 @@ class Checkpoints:
         self.is_due = False
         self._make(is_waited_for=False)
 
+    def hold(self, request):
+        """Makes a twin because the agent asked for it, whatever that costs. Returns whether this process is one that was woken."""
+        made = self._twins.make(self._after, request)
+        if made == 0:
+            self._begin_anew()
+        return made == 0
+
     def _make(self, is_waited_for):
         """Makes a twin, if it should be. Returns whether this process is one that was woken."""
         if os.environ.get(SWITCH) == "off":

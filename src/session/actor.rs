@@ -8,6 +8,7 @@
 mod acts;
 mod adopt;
 mod cells;
+mod checkpoints;
 mod commands;
 mod kernel;
 mod loss;
@@ -29,12 +30,14 @@ use super::queue::CellQueue;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
-use crate::model::event::{EndReason, Event, Seq, StartReason};
+use crate::model::checkpoint::HeldCheckpoint;
+use crate::model::event::{EndReason, Event, Seq, StartReason, Unprotected};
 use crate::model::id::{CellId, SessionId};
 use crate::model::note::StateNote;
 use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
 use acts::Act;
+use checkpoints::Wish;
 pub(super) use adopt::{Beginning, Remains};
 use kernel::KernelState;
 use running::Running;
@@ -74,6 +77,12 @@ pub(super) struct Actor {
     pub(super) running: Option<Running>,
     /// Who waits for which reply of the kernel.
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
+    /// Who waits for what the agent will say of a checkpoint, by the number of the request.
+    pub(super) wishes: HashMap<u64, Wish>,
+    /// The checkpoints that somebody holds, the oldest first.
+    pub(super) checkpoints: Vec<HeldCheckpoint>,
+    /// Why no checkpoint was made right before the last cell that was not silent.
+    pub(super) unprotected: Option<Unprotected>,
     /// Who waits for a sandbox, to get at its files.
     pub(super) waiting_for_files: Vec<Reply<Files>>,
     pub(super) idle_since: Instant,
@@ -336,6 +345,10 @@ impl Actor {
             let problem = self.kernel.problem();
             if view.problem.as_deref() != problem {
                 view.problem = problem.map(str::to_owned);
+                set(true);
+            }
+            if view.checkpoints != self.checkpoints {
+                view.checkpoints.clone_from(&self.checkpoints);
                 set(true);
             }
             if view.state_note != self.note {
