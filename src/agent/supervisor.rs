@@ -429,9 +429,7 @@ impl Supervisor {
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
             executing: self.executing().map(|execution| execution.id),
-            starting: self.starting.is_some()
-                || self.wanted.is_some()
-                || self.copying.is_some(),
+            starting: self.starting.is_some() || self.wanted.is_some() || self.copying.is_some(),
             last_request: self.last_request,
             last_execution: self.last_execution,
         };

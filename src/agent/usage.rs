@@ -228,7 +228,11 @@ fn asleep(kernel: Option<Pid>, twins: &[Pid]) -> u64 {
     };
     let rollups = |pid: &Pid| Rollup::read(*pid);
     let Some(newest) = rollups(newest) else {
-        return older.iter().filter_map(rollups).map(|own| own.private).sum();
+        return older
+            .iter()
+            .filter_map(rollups)
+            .map(|own| own.private)
+            .sum();
     };
     match older {
         [] => newest.private,

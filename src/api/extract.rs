@@ -166,11 +166,9 @@ impl<S: Send + Sync> FromRequestParts<S> for CheckpointPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let raw = segment(parts, state, "checkpoint", Code::BadCheckpointName).await?;
-        raw.parse()
-            .map(Self)
-            .map_err(|error: CheckpointNameError| {
-                ApiError::new(Code::BadCheckpointName, error.to_string())
-            })
+        raw.parse().map(Self).map_err(|error: CheckpointNameError| {
+            ApiError::new(Code::BadCheckpointName, error.to_string())
+        })
     }
 }
 

@@ -14,7 +14,7 @@ mod kernel;
 mod loss;
 mod running;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ use crate::model::note::StateNote;
 use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
 use acts::Act;
-use checkpoints::Wish;
 pub(super) use adopt::{Beginning, Remains};
+use checkpoints::{Later, Wish};
 use kernel::KernelState;
 use running::Running;
 
@@ -79,6 +79,8 @@ pub(super) struct Actor {
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
     /// Who waits for what the agent will say of a checkpoint, by the number of the request.
     pub(super) wishes: HashMap<u64, Wish>,
+    /// Who waits for a kernel, to hold it or to go back.
+    pub(super) later: VecDeque<Later>,
     /// The checkpoints that somebody holds, the oldest first.
     pub(super) checkpoints: Vec<HeldCheckpoint>,
     /// Why no checkpoint was made right before the last cell that was not silent.
@@ -181,6 +183,7 @@ impl Actor {
     async fn settle(&mut self) {
         let stalled = self.retry_at.is_some_and(|retry| retry > Instant::now());
         if !stalled {
+            self.do_later();
             self.begin_next();
         }
         // Before the commit: who has read of a cell's end in the log does not find it running.

@@ -305,9 +305,7 @@ pub enum Denied {
     #[error("no input is asked for, or that request is over")]
     NoInput,
     /// The kernel is running a cell.
-    #[error(
-        "the kernel is running a cell; wait for its end, or interrupt it, and try again"
-    )]
+    #[error("the kernel is running a cell; wait for its end, or interrupt it, and try again")]
     KernelBusy,
     /// There is no kernel.
     #[error("the session has no kernel: {0}")]
@@ -324,7 +322,10 @@ pub enum Denied {
         names: Vec<CheckpointName>,
     },
     /// As many checkpoints are held as may.
-    #[error("{bound} checkpoints are held already, which is the limit; drop one, or use its name; {}", told(names))]
+    #[error(
+        "{bound} checkpoints are held already, which is the limit; drop one, or use its name; {}",
+        told(names)
+    )]
     TooManyCheckpoints {
         /// The limit.
         bound: usize,
@@ -332,7 +333,9 @@ pub enum Denied {
         names: Vec<CheckpointName>,
     },
     /// There is no checkpoint from right before the last cell.
-    #[error("the last cell cannot be undone: {0}; hold a checkpoint before a cell that may have to be taken back")]
+    #[error(
+        "the last cell cannot be undone: {0}; hold a checkpoint before a cell that may have to be taken back"
+    )]
     NothingToUndo(&'static str),
     /// No checkpoint could be made, or woken. Nothing has changed.
     #[error("nothing has changed, since the checkpoint cannot be used: {0}")]

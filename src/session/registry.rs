@@ -414,6 +414,7 @@ impl Sessions {
             running: None,
             asks: std::collections::HashMap::new(),
             wishes: std::collections::HashMap::new(),
+            later: std::collections::VecDeque::new(),
             checkpoints: Vec::new(),
             unprotected: None,
             waiting_for_files: Vec::new(),

@@ -86,7 +86,9 @@ impl Twins {
     /// What the server is told.
     fn told(&mut self) -> Vec<(Option<u64>, Fate)> {
         let reports = self.checkpoints.take_reports().into_iter();
-        reports.map(|report| (report.request, report.fate)).collect()
+        reports
+            .map(|report| (report.request, report.fate))
+            .collect()
     }
 
     /// The process of the one by which the last cell would be undone.
@@ -222,7 +224,9 @@ fn nobody_gets_a_name_who_was_not_asked() {
     // A kernel that answers has made it before.
     twins.checkpoints.want(8, name("b"));
     twins.checkpoints.want(9, name("c"));
-    twins.checkpoints.await_only(|request| request == 9, "no memory");
+    twins
+        .checkpoints
+        .await_only(|request| request == 9, "no memory");
     let why = Refusal::Failed("no memory".to_owned());
     assert_eq!(
         twins.told(),
@@ -249,7 +253,10 @@ fn what_comes_after_going_back_belongs_to_that_past() {
     let (_, twin) = twins.checkpoints.held.pop().unwrap();
     twins.checkpoints.choose(twin);
     assert!(twins.checkpoints.pids().contains(&held));
-    assert_eq!(twins.checkpoints.take_chosen().map(|twin| twin.pid), Some(held));
+    assert_eq!(
+        twins.checkpoints.take_chosen().map(|twin| twin.pid),
+        Some(held)
+    );
     // What was made later is not of its past, and what was made earlier is gone.
     assert_eq!(twins.checkpoints.pids(), []);
     assert_eq!(twins.undoing(), Err(Refusal::NotMade));

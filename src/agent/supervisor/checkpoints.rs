@@ -144,11 +144,7 @@ impl Supervisor {
     }
 
     /// What a request says; nothing is what goes without saying.
-    pub(super) fn parse<T: DeserializeOwned>(
-        &mut self,
-        asker: Asker,
-        payload: &[u8],
-    ) -> Option<T> {
+    pub(super) fn parse<T: DeserializeOwned>(&mut self, asker: Asker, payload: &[u8]) -> Option<T> {
         let payload = if payload.is_empty() { b"null" } else { payload };
         match serde_json::from_slice(payload) {
             Ok(said) => Some(said),

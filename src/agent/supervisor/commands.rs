@@ -21,9 +21,8 @@ impl Supervisor {
                     control.ack(&mut self.outbox, frame.number);
                 }
             }
-            Ok(
-                Kind::Request | Kind::StartKernel | Kind::Restore | Kind::Hold | Kind::Release,
-            ) if frame.number <= self.last_request => {}
+            Ok(Kind::Request | Kind::StartKernel | Kind::Restore | Kind::Hold | Kind::Release)
+                if frame.number <= self.last_request => {}
             Ok(Kind::Execute) if frame.number <= self.last_execution => {}
             Ok(Kind::Request) => {
                 self.last_request = frame.number;

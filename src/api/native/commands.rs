@@ -240,9 +240,7 @@ pub(crate) async fn carry_out(op: Op, session: &SessionHandle) -> Result<Value, 
             session.restart().await?;
             json(&SessionBody::from(session.view()))
         }
-        Op::Checkpoint(OneCheckpoint { name }) => {
-            json(&HeldBody::from(session.hold(name).await?))
-        }
+        Op::Checkpoint(OneCheckpoint { name }) => json(&HeldBody::from(session.hold(name).await?)),
         Op::Checkpoints(Nothing {}) => json(&CheckpointList::from(session.view())),
         Op::DropCheckpoint(OneCheckpoint { name }) => {
             session.release(name).await?;

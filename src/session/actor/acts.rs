@@ -47,9 +47,7 @@ impl Actor {
                 (Act::Signal(Rung::Kill), Some(kernel)) => kernel.kill(),
                 (Act::Tell(number, request), Some(kernel)) => kernel.request_as(number, request),
                 (Act::Start(number, held), Some(kernel)) => kernel.start_as(number, held),
-                (Act::Restore(number, target), Some(kernel)) => {
-                    kernel.restore_as(number, &target)
-                }
+                (Act::Restore(number, target), Some(kernel)) => kernel.restore_as(number, &target),
                 (Act::Hold(number, name), Some(kernel)) => kernel.hold_as(number, name),
                 (Act::Release(number, name), Some(kernel)) => kernel.release_as(number, name),
             };

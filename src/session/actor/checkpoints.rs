@@ -15,10 +15,17 @@ use crate::protocol::checkpoints::{CheckpointReport, Fate, Refusal, Target};
 use crate::session::clock::unix_ms;
 use crate::session::command::{Denied, Held, Reply, SessionError, WentBack};
 use crate::session::memory::{Asked, GoingBack};
+use crate::session::view::Status;
 use tokio::time::Instant;
 
 /// How many wishes may be open at once.
 const MAX_WISHES: usize = 32;
+
+/// What is done as soon as the kernel that is on its way is there.
+pub(in crate::session) enum Later {
+    Hold(CheckpointName, Reply<Held>),
+    GoBack(Target, Reply<WentBack>),
+}
 
 /// Who waits for what the agent will report under a number.
 pub(in crate::session) enum Wish {
@@ -41,6 +48,9 @@ impl Wish {
 impl Actor {
     /// Has the variables held as they are now, under a name.
     pub(super) fn hold(&mut self, name: CheckpointName, reply: Reply<Held>) {
+        if self.may_wait() {
+            return self.later.push_back(Later::Hold(name, reply));
+        }
         match self.may_hold(&name) {
             Ok(()) => self.wish(Wish::Hold(reply), |number| Act::Hold(number, name)),
             Err(denied) => drop(reply.send(Err(denied.into()))),
@@ -48,7 +58,7 @@ impl Actor {
     }
 
     fn may_hold(&self, name: &CheckpointName) -> Result<(), Denied> {
-        self.at_rest()?;
+        self.may_change()?;
         let open = self.wishes.values();
         let open = open.filter(|wish| matches!(wish, Wish::Hold(_))).count();
         if !self.is_held(name) && self.checkpoints.len() + open >= MOST_HELD {
@@ -71,6 +81,9 @@ impl Actor {
 
     /// Lets a checkpoint take the kernel's place, as soon as the agent has it.
     pub(super) fn go_back(&mut self, target: Target, reply: Reply<WentBack>) {
+        if self.may_wait() {
+            return self.later.push_back(Later::GoBack(target, reply));
+        }
         let (reason, cause) = match &target {
             Target::Held(name) if !self.is_held(name) => {
                 let unknown = self.unknown(name.clone());
@@ -82,7 +95,7 @@ impl Actor {
             }
             Target::Undo | Target::Newest => (StartReason::Undone, Cause::Undone),
         };
-        if let Err(denied) = self.at_rest() {
+        if let Err(denied) = self.may_change() {
             return drop(reply.send(Err(denied.into())));
         }
         let why = "it goes back to a checkpoint".to_owned();
@@ -95,6 +108,33 @@ impl Actor {
         self.replace_kernel(reason, 1, Some(GoingBack { cause, asked }));
         if let KernelState::Restarting { request, .. } = &self.kernel {
             self.wishes.insert(*request, Wish::GoBack(reply));
+        }
+    }
+
+    /// Whether the kernel is there and runs no cell, and what becomes of it can be written down first.
+    fn may_change(&self) -> Result<(), Denied> {
+        self.at_rest()?;
+        match self.retry_at {
+            Some(_) => Err(Denied::StoreFull),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a wish can wait for the kernel that is on its way, before any cell that comes after it.
+    fn may_wait(&self) -> bool {
+        let is_on_its_way = matches!(self.kernel.status(), Status::Starting | Status::Restarting);
+        is_on_its_way && self.queue.is_empty() && self.later.len() < MAX_WISHES
+    }
+
+    /// Does what has waited for a kernel.
+    pub(super) fn do_later(&mut self) {
+        while self.can_begin()
+            && let Some(later) = self.later.pop_front()
+        {
+            match later {
+                Later::Hold(name, reply) => self.hold(name, reply),
+                Later::GoBack(target, reply) => self.go_back(target, reply),
+            }
         }
     }
 
@@ -244,6 +284,12 @@ impl Actor {
 
     /// Nobody who waits for a kernel gets what he asked for; what is to be dropped is dropped without it.
     pub(super) fn deny_wishes(&mut self, denied: &Denied) {
+        for later in self.later.drain(..) {
+            match later {
+                Later::Hold(_, reply) => drop(reply.send(Err(denied.clone().into()))),
+                Later::GoBack(_, reply) => drop(reply.send(Err(denied.clone().into()))),
+            }
+        }
         let wishes = std::mem::take(&mut self.wishes);
         let (kept, denies): (HashMap<_, _>, HashMap<_, _>) = wishes
             .into_iter()

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::Actor;
 use super::kernel::KernelState;
 use super::running::Running;
-use crate::session::memory::GoingBack;
 use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
 use crate::model::note::StateNote;
 use crate::model::output::ErrorOutput;
 use crate::protocol::agent::{Checkpoint, KernelExit, WatchedLimit};
 use crate::session::command::Denied;
+use crate::session::memory::GoingBack;
 
 /// The number of the signal that a kernel is killed with; see signal(7).
 const SIGKILL: i32 = 9;

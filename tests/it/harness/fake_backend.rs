@@ -5,16 +5,17 @@
 //! (so much is in use, of 1000), `cpu` (its processor time is used up), `immortal` (does not even die when killed), `checkpoint`
 //! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use evercell::model::id::SandboxId;
+use evercell::model::id::{CheckpointName, SandboxId};
 use evercell::model::limits::Limits;
 use evercell::protocol::GENERATION;
 use evercell::protocol::agent::{AgentHello, Checkpoint, Hello, KernelExit, Kind, UsageReport};
+use evercell::protocol::checkpoints::{CheckpointReport, Fate, Named, Refusal, Target};
 use evercell::protocol::codec::{Frame, FrameCodec};
 use evercell::protocol::kernel::{NumberedRequest, Request};
 use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, Stream};
@@ -198,6 +199,8 @@ struct Agent {
     /// The kernel is to die once the cell is over.
     dies: Option<i32>,
     checkpoint: Option<Twin>,
+    /// Checkpoints with names, and the counts of cells in them.
+    held: HashMap<CheckpointName, u32>,
 }
 
 /// What a kernel goes back to.
@@ -244,6 +247,7 @@ impl Agent {
             saves: None,
             dies: None,
             checkpoint: None,
+            held: HashMap::new(),
         }
     }
 
@@ -288,11 +292,15 @@ impl Agent {
     fn handle(&mut self, received: Frame) -> Option<Frame> {
         let kind = Kind::try_from(received.kind).expect("the server speaks the protocol");
         match kind {
-            Kind::Request | Kind::StartKernel if received.number <= self.last_request => {
+            Kind::Request | Kind::StartKernel | Kind::Restore | Kind::Hold
+                if received.number <= self.last_request =>
+            {
                 return None;
             }
             Kind::Execute if received.number <= self.last_execution => return None,
-            Kind::Request | Kind::StartKernel => self.last_request = received.number,
+            Kind::Request | Kind::StartKernel | Kind::Restore | Kind::Hold => {
+                self.last_request = received.number;
+            }
             Kind::Execute => self.last_execution = received.number,
             _ => {}
         }
@@ -304,6 +312,15 @@ impl Agent {
                 self.checkpoint = None;
                 self.start(0);
                 return Some(frame(Kind::Answer, received.number, &json!({})));
+            }
+            Kind::Hold => {
+                let Named { name } = serde_json::from_slice(&received.payload).expect("a name");
+                self.held.insert(name.clone(), self.count);
+                self.report(received.number, Fate::Held(name));
+            }
+            Kind::Restore if received.payload != br#""newest""#[..] => {
+                let target = serde_json::from_slice(&received.payload).expect("a target");
+                self.go_back(received.number, &target);
             }
             Kind::Restore => {
                 let answer = match self.checkpoint.take() {
@@ -423,18 +440,12 @@ impl Agent {
                 "memory" => {
                     let id = self.cell.as_ref().expect("it runs").id;
                     let report = json!({ "id": id, "used_bytes": rest.parse::<u64>().expect("a number"), "limit_bytes": 1000 });
-                    self.keep(
-                        Kind::MemoryHigh,
-                        serde_json::to_vec(&report).expect("JSON").into(),
-                    );
+                    self.keep(Kind::MemoryHigh, report.to_string().into());
                 }
                 "cpu" => {
                     let id = self.cell.as_ref().expect("it runs").id;
                     let report = json!({ "id": id, "used_ms": 1000 });
-                    self.keep(
-                        Kind::CpuSpent,
-                        serde_json::to_vec(&report).expect("JSON").into(),
-                    );
+                    self.keep(Kind::CpuSpent, report.to_string().into());
                 }
                 "oom" => return self.exit(None, Some(9), true),
                 _ => {}
@@ -481,6 +492,35 @@ impl Agent {
         if let Some(signal) = self.dies.take() {
             self.exit(None, Some(signal), false);
         }
+    }
+
+    /// Goes back to a checkpoint with a name; a broken one is not there, and one named `deaf` does not wake.
+    fn go_back(&mut self, number: u64, target: &Target) {
+        let (name, count) = match target {
+            Target::Held(name) => (name.to_string(), self.held.get(name).copied()),
+            Target::Undo | Target::Newest => (String::new(), None),
+        };
+        let Some(count) = count.filter(|_| name != "broken") else {
+            return self.report(number, Fate::Refused(Refusal::NotMade));
+        };
+        self.report(number, Fate::Chosen(None));
+        if self.alive {
+            self.exit(None, Some(9), false);
+        }
+        if name != "deaf" {
+            self.start(count);
+        }
+    }
+
+    fn report(&mut self, request: u64, fate: Fate) {
+        let report = CheckpointReport {
+            request: Some(request),
+            fate,
+        };
+        self.keep(
+            Kind::Checkpoint,
+            serde_json::to_vec(&report).expect("JSON").into(),
+        );
     }
 
     fn start(&mut self, count: u32) {
