@@ -34,7 +34,7 @@ env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
 
 .PHONY: test
-test: env-test ## Run all tests; as root, those of isolation once more as an ordinary user
+test: env-test ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -46,7 +46,7 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 		cargo test --locked --no-fail-fast --lib --bins --tests || failed+=("Rust tests")
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
-	tests/as_user.sh || failed+=("isolation as an ordinary user")
+	tests/as_user.sh || failed+=("isolation and rollback as an ordinary user")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
 	sort -u "$$skipped"
 	rm -f "$$skipped"

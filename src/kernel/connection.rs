@@ -20,7 +20,8 @@ use crate::model::id::CheckpointName;
 use crate::model::limits::Limits;
 use crate::model::output::StreamName;
 use crate::protocol::agent::{
-    AgentConfig, AgentHello, CpuReport, DiskReport, KernelExit, Kind, MemoryReport, UsageReport,
+    AgentConfig, AgentHello, CANCEL, CpuReport, DiskReport, KernelExit, Kind, MemoryReport,
+    UsageReport,
 };
 use crate::protocol::checkpoints::{CheckpointReport, HeldOnes, Named, Target};
 use crate::protocol::codec::Frame;
@@ -163,6 +164,14 @@ impl Kernel {
     /// The agent is gone or does not read.
     pub fn interrupt(&self) -> Result<(), KernelError> {
         self.send(Kind::Interrupt, 0, Bytes::new())
+    }
+
+    /// Cancels what the cell awaits, and takes SIGINT back from code that has it.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn cancel(&self) -> Result<(), KernelError> {
+        self.send(Kind::Interrupt, 0, Bytes::from_static(CANCEL))
     }
 
     /// SIGKILL to the kernel and all that it has started.

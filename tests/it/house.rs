@@ -6,5 +6,6 @@ mod checkpoints;
 mod deadlines;
 mod lifecycle;
 mod limits;
+mod progress;
 mod queue;
 mod rollback;

@@ -6,8 +6,8 @@ use super::Detail;
 use crate::config::units::{show_duration, show_size};
 use crate::model::checkpoint::DropReason;
 use crate::model::event::{
-    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, StartReason, Usage,
-    Verdict,
+    Cause, CellStatus, EndReason, Event, ExtendReason, InputOutcome, InterruptReason, Rung,
+    StartReason, Usage, Verdict,
 };
 
 /// An event in words; none where it is shown in another way or needs none.
@@ -58,8 +58,14 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             "the deadline is near; it can be extended by {}",
             duration(*extendable_ms)
         )),
-        Event::DeadlineExtended { by_ms, .. } => {
-            Some(format!("the deadline was extended by {}", duration(*by_ms)))
+        Event::DeadlineExtended { by_ms, reason, .. } => {
+            let why = match reason {
+                ExtendReason::Asked => "",
+                ExtendReason::Progress => ", since the cell shows progress",
+                ExtendReason::Adopted => ", since the server was started again",
+            };
+            let by = duration(*by_ms);
+            Some(format!("the deadline was extended by {by}{why}"))
         }
         Event::MemoryWarning {
             used_bytes,
@@ -80,6 +86,7 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             };
             Some(match rung {
                 Rung::Sigint => format!("the cell is interrupted {why}"),
+                Rung::Cancel => format!("what the cell awaits is cancelled {why}"),
                 Rung::SecondSigint => format!("the cell is interrupted once more {why}"),
                 Rung::Kill => format!("the cell is killed {why}"),
             })

@@ -36,7 +36,7 @@ async fn undo(server: &Server, id: &str) -> Answer {
         .await
 }
 
-/// Runs a cell again and again until there was a checkpoint from right before it. Returns its result.
+/// Runs a cell, that computes enough to pay for a checkpoint, again and again until there was a checkpoint from right before it. Returns its result.
 async fn run_protected(server: &Server, id: &str, code: &str) -> Value {
     loop {
         let result = server.run(id, code).await;
@@ -230,7 +230,7 @@ async fn the_last_cell_is_undone_and_only_that() {
     );
     server.run("s", "x = 0").await;
     for _ in 0..3 {
-        let last = run_protected(&server, "s", "x += 1; print(x)").await;
+        let last = run_protected(&server, "s", "x += 1; sum(range(10**6)); print(x)").await;
         let text = last["text"]["stdout"]["preview"].as_str().unwrap();
         let x: u32 = text.trim().parse().unwrap();
         // What a program asks behind the user's back is no cell to undo.
