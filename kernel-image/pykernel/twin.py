@@ -220,7 +220,8 @@ def _receive(door):
 def _split(door, descriptor):
     """Forks this twin once more, so that one can be woken and the other sleeps on.
 
-    Returns the door of the one that this process is. Where that fails nobody says a word at the new door, and its end of file tells the agent.
+    Returns the door of the one that this process is. Where the fork fails nobody says a word at the new door,
+    and its end of file tells the agent.
     """
     try:
         pid = _fork(alone=True)

@@ -377,7 +377,9 @@ impl Checkpoints {
     /// Ends twins, and forgets what was executed: the next kernel begins with nothing.
     pub(crate) fn clear(&mut self, held: HeldOnes) {
         self.keep(|_, _| None);
-        self.chosen.take().map(Twin::end);
+        if let Some(chosen) = self.chosen.take() {
+            chosen.end();
+        }
         if held == HeldOnes::End {
             for (name, twin) in std::mem::take(&mut self.held) {
                 twin.end();

@@ -237,7 +237,7 @@ fn asleep(kernel: Option<Pid>, twins: &[Pid]) -> u64 {
     match older {
         [] => newest.private,
         older => {
-            let shared = kernel.and_then(|kernel| Rollup::read(kernel));
+            let shared = kernel.and_then(Rollup::read);
             let shared = shared.map(|own| own.anonymous.saturating_sub(own.private_dirty));
             // What the kernel shares with anybody it shares with the newest twin: that was the last to be like it.
             let left = shared.map_or(0, |shared| newest.anonymous.saturating_sub(shared));

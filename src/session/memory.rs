@@ -72,7 +72,7 @@ pub(super) struct GoingBack {
     pub(super) cause: Cause,
     /// Which one somebody asked for; none if it is the newest, because the kernel was lost.
     #[serde(default)]
-    pub(super) asked: Option<Asked>,
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 /// A checkpoint that somebody wants to go back to.

@@ -100,11 +100,11 @@ impl Actor {
         }
         let why = "it goes back to a checkpoint".to_owned();
         self.deny_waiting(&Denied::NoKernel(why));
-        let asked = Some(Asked {
+        let asked = Some(Box::new(Asked {
             target,
             state: None,
             ended: None,
-        });
+        }));
         self.replace_kernel(reason, 1, Some(GoingBack { cause, asked }));
         if let KernelState::Restarting { request, .. } = &self.kernel {
             self.wishes.insert(*request, Wish::GoBack(reply));

@@ -427,7 +427,7 @@ impl Actor {
             restored,
         });
         if let Some(asked) = asked {
-            self.went_back(request, asked);
+            self.went_back(request, *asked);
         }
     }
 
