@@ -439,6 +439,10 @@ impl Sessions {
             running: None,
             asks: std::collections::HashMap::new(),
             comms: std::collections::BTreeMap::new(),
+            wishes: std::collections::HashMap::new(),
+            later: std::collections::VecDeque::new(),
+            checkpoints: Vec::new(),
+            unprotected: None,
             waiting_for_files: Vec::new(),
             idle_since: Instant::now(),
             execution_count: 0,
@@ -574,6 +578,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         python: String::new(),
         running: None,
         queued: Vec::new(),
+        checkpoints: Vec::new(),
         problem: None,
         state_note: None,
     }

@@ -249,7 +249,7 @@ impl Story {
                 self.finished(cell, status, &cause, &state, expressions, payload);
             }
             Event::KernelStarted { reason, .. } => {
-                if reason != StartReason::RolledBack {
+                if !matches!(reason, StartReason::RolledBack | StartReason::Undone) {
                     self.execution_count = 0;
                     self.status("starting", &Arc::default());
                 }
@@ -264,7 +264,7 @@ impl Story {
                     self.told_loss = Some(seq);
                 }
                 // A client that asked for a restart knows; one that is told so by surprise is told that it is under way.
-                if cause != Cause::Restart && state != Verdict::Kept {
+                if !is_asked_for(&cause) && state != Verdict::Kept {
                     self.status("restarting", &Arc::default());
                 }
             }
@@ -291,7 +291,7 @@ impl Story {
             // Even what never ran is framed as what did.
             self.status("busy", &self.parent(Some(cell)));
         }
-        if *state != Verdict::Kept && *cause != Cause::Restart {
+        if *state != Verdict::Kept && !is_asked_for(cause) {
             self.stderr(Some(cell), &words::loss(cause, state));
             self.tells_loss = true;
         }
@@ -449,6 +449,14 @@ impl Story {
         let frame = self.speaker.frame(channel, kind, &parent, content);
         self.told.push((Audience::Sender(sender), frame));
     }
+}
+
+/// Whether somebody wanted the kernel replaced.
+fn is_asked_for(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Restart | Cause::RolledBack { .. } | Cause::Undone
+    )
 }
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ pub(crate) fn loss(cause: &Cause, state: &Verdict) -> String {
         Verdict::RolledBack { .. } => format!(
             "{how}; variables are as they were before the cell that ended it, and files are as it left them"
         ),
+        Verdict::Restored { checkpoint } => {
+            format!("{how}; variables are as they were when checkpoint `{checkpoint}` was held")
+        }
         Verdict::Lost { why } => format!("{how}; all variables are lost ({why}), files are kept"),
     }
 }
@@ -84,6 +87,8 @@ fn ended(cause: &Cause) -> String {
             "the cell did not stop when interrupted, and the kernel was ended".to_owned()
         }
         Cause::Restart => "the kernel was restarted".to_owned(),
+        Cause::RolledBack { .. } => "somebody went back to a checkpoint".to_owned(),
+        Cause::Undone => "somebody undid the last cell".to_owned(),
         Cause::SandboxLost => "the kernel's sandbox went away".to_owned(),
         Cause::ServerStopped => "the server was stopped".to_owned(),
         Cause::NoKernel => "there is no kernel".to_owned(),
@@ -101,7 +106,7 @@ pub(crate) fn as_error(cause: &Cause, state: &Verdict) -> ErrorOutput {
         Cause::OutputLimit { .. } => "OutputLimitExceeded",
         Cause::DiskLimit { .. } => "DiskLimitExceeded",
         Cause::ProcessLimit { .. } => "ProcessLimitExceeded",
-        Cause::Restart => "KernelRestarted",
+        Cause::Restart | Cause::RolledBack { .. } | Cause::Undone => "KernelRestarted",
         Cause::NoKernel => "NoKernel",
         Cause::Interrupted => "KeyboardInterrupt",
         _ => "KernelDied",
