@@ -37,6 +37,5 @@ def gateway():
     client.auth_token = TOKEN
     client.auth_scheme = "token"
     client.init_connection_args()
-    # The blocking client that comes with it connects without headers.
-    client.ws_url = None
+    client.ws_url = re.sub("^http", "ws", URL)
     return client

@@ -171,7 +171,7 @@ def test_buffers_go_both_ways(page):
     page.socket.send_binary(
         b"".join(number.to_bytes(4, "big") for number in [2, *edges]) + text + b"new\x00bytes"
     )
-    assert text_of(page.run("image.value")[1]) == repr(b"new\x00bytes")
+    assert text_of(page.run("bytes(image.value)")[1]) == repr(b"new\x00bytes")
     page.run("image.value = b'again'")
     page.run(
         "import comm\nc = comm.create_comm(target_name='t')\nc.send({'n': 1}, buffers=[b'\\x00\\x01', memoryview(b'zz')])"
@@ -192,7 +192,7 @@ def test_a_progress_bar_and_figures_of_all_libraries_are_shown(page):
         ),
         (
             "import altair as alt, pandas as pd\nalt.Chart(pd.DataFrame({'x': [1]})).mark_point().encode(x='x')",
-            "application/vnd.vegalite",
+            "text/html",
         ),
     ]:
         _, seen = page.run(code)
