@@ -47,7 +47,7 @@ def test_nbclient_runs_a_notebook_through_the_gateway(with_token):
 
     nb = notebook(
         "import pandas as pd\nframe = pd.DataFrame({'a': [1, 2, 3]})",
-        "print('sum', frame.a.sum())\nframe.describe().loc['mean', 'a']",
+        "print('sum', frame.a.sum())\nfloat(frame.a.mean())",
         "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot(frame.a);",
         "from IPython.display import display, update_display\nshown = display('before', display_id=True)\nshown.update('after')",
         "from IPython.display import clear_output\nprint('gone')\nclear_output()\nprint('stays')",
@@ -79,8 +79,8 @@ def test_nbclient_sees_a_rollback_as_an_error_and_goes_on(with_token):
     lost = text_of(nb.cells[1])
     assert "evercell: the kernel was ended by SIGKILL" in lost
     assert "KernelDied" in lost
-    # Whether there was a checkpoint is the kernel's decision; either way the text says so.
-    kept = "variables are as they were before the cell" in lost
+    # Whether a checkpoint was made right before it is the kernel's decision; the text says what became of the variables.
+    kept = "variables are as they were before this cell" in lost or "before cell [2]" in lost
     assert ("42" if kept else "NameError") in text_of(nb.cells[2])
 
 

@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 
 use super::header::{Client, Speaker};
 use super::wire::{Channel, Frame, Object};
-use super::words;
+use super::words::{self, Before};
 use crate::model::event::{
     Cause, CellStatus, CommAction, CommMessage, CommSide, Envelope, Event, Seq, StartReason,
     UnixMillis, Verdict,
 };
 use crate::model::id::{CellId, SessionId};
 use crate::model::output::ErrorOutput;
+
+/// How many cells are remembered by their numbers.
+const NUMBERS: usize = 256;
 
 /// Who is to hear a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(crate) struct Story {
     running: Option<CellId>,
     comms: VecDeque<Waiting>,
     execution_count: u32,
+    /// The numbers of the cells that began last.
+    numbers: VecDeque<(CellId, u32)>,
     /// The loss of a kernel that its cell has told of.
     told_loss: Option<Seq>,
     /// Whether the cell that ended last has told of the loss that follows.
@@ -75,6 +80,7 @@ impl Story {
             running: None,
             comms: VecDeque::new(),
             execution_count: 0,
+            numbers: VecDeque::new(),
             told_loss: None,
             tells_loss: false,
             told: Vec::new(),
@@ -157,6 +163,10 @@ impl Story {
             } => {
                 self.running = Some(cell);
                 let count = execution_count.unwrap_or(self.execution_count + 1);
+                if self.numbers.len() >= NUMBERS {
+                    self.numbers.pop_front();
+                }
+                self.numbers.push_back((cell, count));
                 self.status("busy", &self.parent(Some(cell)));
                 if let Some(known) = self.cells.get(&cell).filter(|cell| !cell.silent) {
                     let content = json!({"code": known.code, "execution_count": count});
@@ -164,7 +174,8 @@ impl Story {
                 }
                 // Where the cell that lost the kernel has said so, its reader knows.
                 if let Some(note) = state_note.filter(|note| self.told_loss != Some(note.at_seq)) {
-                    self.stderr(Some(cell), &words::loss(&note.cause, &note.state));
+                    let before = self.before(&note.state, cell);
+                    self.stderr(Some(cell), &words::loss(&note.cause, &note.state, before));
                 }
             }
             Event::Stream { cell, name, text } => {
@@ -286,13 +297,14 @@ impl Story {
         expressions: Value,
         payload: Vec<Value>,
     ) {
+        let before = self.before(state, cell);
         let began = status != CellStatus::Aborted;
         if !began {
             // Even what never ran is framed as what did.
             self.status("busy", &self.parent(Some(cell)));
         }
         if *state != Verdict::Kept && !is_asked_for(cause) {
-            self.stderr(Some(cell), &words::loss(cause, state));
+            self.stderr(Some(cell), &words::loss(cause, state, before));
             self.tells_loss = true;
         }
         // What did not end by an exception has to be told as one: Jupyter knows no other bad end.
@@ -302,7 +314,7 @@ impl Story {
         let error = match known {
             Some(error) => Some(error),
             None if untold => {
-                let error = words::as_error(cause, state);
+                let error = words::as_error(cause, state, before);
                 self.error(Some(cell), error.clone());
                 Some(error)
             }
@@ -343,6 +355,18 @@ impl Story {
         if let Some(known) = cell.and_then(|cell| self.cells.get_mut(&cell)) {
             known.error = Some(error);
         }
+    }
+
+    /// Which cell a checkpoint was made before that was gone back to, as the reader of `cell` knows it.
+    fn before(&self, state: &Verdict, cell: CellId) -> Before {
+        let Verdict::RolledBack { before } = state else {
+            return Before::Earlier;
+        };
+        if *before == cell {
+            return Before::This;
+        }
+        let found = self.numbers.iter().find(|(known, _)| known == before);
+        found.map_or(Before::Earlier, |(_, number)| Before::Numbered(*number))
     }
 
     // --- comms -----------------------------------------------------------------------------------------------------

@@ -42,14 +42,34 @@ pub(crate) fn no_kernel(message: &str) -> String {
     format!("no kernel could be started: {message}")
 }
 
+/// Which cell a checkpoint was made before, as the reader of another one knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// The one that is being read.
+    This,
+    /// An earlier one, by its number.
+    Numbered(u32),
+    /// An earlier one, of which no more is known.
+    Earlier,
+}
+
 /// How a kernel was lost, and what that means for the variables.
-pub(crate) fn loss(cause: &Cause, state: &Verdict) -> String {
+pub(crate) fn loss(cause: &Cause, state: &Verdict, before: Before) -> String {
     let how = ended(cause);
     match state {
         Verdict::Kept => format!("{how}; all variables are kept"),
-        Verdict::RolledBack { .. } => format!(
-            "{how}; variables are as they were before the cell that ended it, and files are as it left them"
-        ),
+        Verdict::RolledBack { .. } => {
+            let to = match before {
+                Before::This => "before this cell".to_owned(),
+                Before::Numbered(number) => {
+                    format!("before cell [{number}]: what it and later ones did to them is undone")
+                }
+                Before::Earlier => {
+                    "before an earlier cell: what later ones did to them is undone".to_owned()
+                }
+            };
+            format!("{how}; variables are as they were {to}; files are as they are")
+        }
         Verdict::Restored { checkpoint } => {
             format!("{how}; variables are as they were when checkpoint `{checkpoint}` was held")
         }
@@ -98,7 +118,7 @@ fn ended(cause: &Cause) -> String {
 }
 
 /// A bad end that was no exception, as one.
-pub(crate) fn as_error(cause: &Cause, state: &Verdict) -> ErrorOutput {
+pub(crate) fn as_error(cause: &Cause, state: &Verdict, before: Before) -> ErrorOutput {
     let ename = match cause {
         Cause::OutOfMemory { .. } => "OutOfMemory",
         Cause::Deadline => "DeadlineExceeded",
@@ -113,7 +133,7 @@ pub(crate) fn as_error(cause: &Cause, state: &Verdict) -> ErrorOutput {
     };
     let evalue = match state {
         Verdict::Kept => ended(cause),
-        state => loss(cause, state),
+        state => loss(cause, state, before),
     };
     ErrorOutput {
         ename: ename.to_owned(),

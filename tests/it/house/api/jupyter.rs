@@ -142,7 +142,9 @@ async fn a_rollback_is_seen_as_text_an_error_and_a_restart() {
     lab.run("checkpoint").await;
     let told = lab.run("print before\ndie 11").await;
     assert!(
-        told.contains("evercell: the kernel was ended by SIGSEGV; variables are as they were"),
+        told.contains(
+            "evercell: the kernel was ended by SIGSEGV; variables are as they were before this cell"
+        ),
         "{told}"
     );
     assert!(told.contains("\"ename\":\"KernelDied\""), "{told}");
