@@ -57,6 +57,10 @@ class Shell(InteractiveShell):
         # Programs that look for their own path find none, as in an interactive Python.
         sys.argv = [""]
 
+    def set_next_input(self, s, replace=False):
+        """Asks for a cell with this source, as `%load` does: whoever edits the notebook is told in the reply."""
+        self.payload_manager.write_payload({"source": "set_next_input", "text": s, "replace": replace})
+
     def system(self, command):
         """Runs `!command`; its output goes through the pipes, as it comes."""
         code = system.run(self.var_expand(command, depth=1))

@@ -200,6 +200,7 @@ fn a_rollback_is_told_in_words_as_an_error_and_as_a_restart() {
     });
     told.say(Event::KernelStarted {
         reason: StartReason::RolledBack,
+        restored: None,
         python: "3".to_owned(),
         warm: false,
         took_ms: 1,
