@@ -1,4 +1,4 @@
-"""The message that is being served, for libraries that ask ipykernel for it: output widgets find their own output by it."""
+"""The message that is being served, for libraries that ask ipykernel for it, as output widgets do."""
 
 
 class Parent:

@@ -58,7 +58,7 @@ class Shell(InteractiveShell):
         sys.argv = [""]
 
     def set_next_input(self, s, replace=False):
-        """Asks for a cell with this source, as `%load` does: whoever edits the notebook is told in the reply."""
+        """Asks for a cell with this source, as `%load` does; the reply tells whoever edits the notebook."""
         self.payload_manager.write_payload({"source": "set_next_input", "text": s, "replace": replace})
 
     def system(self, command):
