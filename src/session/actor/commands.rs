@@ -443,9 +443,8 @@ impl Actor {
         if self.comms.len() >= MAX_COMMS {
             return Err(Denied::Busy.into());
         }
-        let cell = self.running.as_ref().map(|running| running.cell);
         let event = Event::Comm {
-            cell,
+            cell: self.running.as_ref().map(|running| running.cell),
             from: CommSide::Client,
             message: message.clone(),
             client: client.clone(),
