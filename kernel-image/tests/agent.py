@@ -338,7 +338,11 @@ class Kernel:
         for descriptor in (self._doorbell, *self._pipes, self._control.fileno()):
             poll.register(descriptor, select.POLLIN)
         # The writer may have looked just before the announcement: once more, a millisecond later.
-        ended = os.pidfd_open(self.pid) if self.pid else None
+        try:
+            ended = os.pidfd_open(self.pid) if self.pid else None
+        except ProcessLookupError:
+            # It is gone already, which the control socket says too.
+            ended = None
         if ended is not None:
             poll.register(ended, select.POLLIN)
         ready = poll.poll(1)
