@@ -341,8 +341,11 @@ class Kernel:
         try:
             ended = os.pidfd_open(self.pid) if self.pid else None
         except ProcessLookupError:
-            # It is gone already, which the control socket says too.
-            ended = None
+            # It is gone. The control socket does not say so as long as a twin has it too.
+            while self._read_ring():
+                pass
+            self._read_pipes([1 << 20] * 2)
+            raise KernelEnded(self.text("stderr")) from None
         if ended is not None:
             poll.register(ended, select.POLLIN)
         ready = poll.poll(1)
