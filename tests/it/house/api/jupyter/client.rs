@@ -101,6 +101,21 @@ impl Lab {
         }
     }
 
+    /// Reads until the kernel is idle with all of these requests, in whatever order; what was told of each.
+    pub async fn until_all_idle(&mut self, ids: &[String]) -> Vec<String> {
+        let mut told = vec![String::new(); ids.len()];
+        let mut left = ids.len();
+        while left > 0 {
+            let line = self.line().await;
+            let parent = line.split(' ').next();
+            if let Some(n) = ids.iter().position(|id| Some(id.as_str()) == parent) {
+                writeln!(told[n], "{line}").unwrap();
+                left -= usize::from(line.contains("\"idle\""));
+            }
+        }
+        told
+    }
+
     /// Reads until a message that has this in it; returns that one.
     pub async fn until(&mut self, what: &str) -> String {
         loop {
