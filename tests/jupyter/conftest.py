@@ -2,13 +2,11 @@
 
 import os
 import re
-import sys
 
 import pytest
 
 URL = os.environ["EVERCELL_URL"]
 TOKEN = os.environ["EVERCELL_TOKEN"]
-STATUS = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
@@ -41,14 +39,3 @@ def gateway():
     client.init_connection_args()
     client.ws_url = re.sub("^http", "ws", URL)
     return client
-
-
-def pytest_sessionfinish(session, exitstatus):
-    """Keeps how it went."""
-    session.config.stash[STATUS] = int(exitstatus)
-
-
-def pytest_unconfigure(config):
-    """Ends the process: clients that a failing test has let down leave threads that never end."""
-    sys.stdout.flush()
-    os._exit(config.stash.get(STATUS, 1))

@@ -42,7 +42,6 @@ def text_of(cell):
 
 
 def test_nbclient_runs_a_notebook_through_the_gateway(with_token):
-    from jupyter_server.gateway.managers import GatewayKernelManager
     from nbclient import NotebookClient
 
     nb = notebook(
@@ -52,7 +51,7 @@ def test_nbclient_runs_a_notebook_through_the_gateway(with_token):
         "from IPython.display import display, update_display\nshown = display('before', display_id=True)\nshown.update('after')",
         "from IPython.display import clear_output\nprint('gone')\nclear_output()\nprint('stays')",
     )
-    NotebookClient(nb, km=GatewayKernelManager(), timeout=60).execute()
+    NotebookClient(nb, kernel_manager_class=GATEWAY, timeout=60).execute()
     assert text_of(nb.cells[1]) == "sum 6\n2.0"
     assert nb.cells[1].execution_count == 2
     assert any("image/png" in output.get("data", {}) for output in nb.cells[2].outputs)
@@ -61,21 +60,19 @@ def test_nbclient_runs_a_notebook_through_the_gateway(with_token):
 
 
 def test_nbclient_sees_an_error_as_one(with_token):
-    from jupyter_server.gateway.managers import GatewayKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     nb = notebook("1 / 0", "print('never')")
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        NotebookClient(nb, km=GatewayKernelManager(), timeout=60).execute()
+        NotebookClient(nb, kernel_manager_class=GATEWAY, timeout=60).execute()
 
 
 def test_nbclient_sees_a_rollback_as_an_error_and_goes_on(with_token):
-    from jupyter_server.gateway.managers import GatewayKernelManager
     from nbclient import NotebookClient
 
     nb = notebook("x = 41", "x = 0\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "x + 1")
-    NotebookClient(nb, km=GatewayKernelManager(), timeout=60, allow_errors=True).execute()
+    NotebookClient(nb, kernel_manager_class=GATEWAY, timeout=60, allow_errors=True).execute()
     lost = text_of(nb.cells[1])
     assert "evercell: the kernel was ended by SIGKILL" in lost
     assert "KernelDied" in lost
