@@ -222,7 +222,7 @@ impl Story {
                 ..
             } => {
                 let content = json!({"prompt": prompt, "password": password});
-                self.to_sender(cell, Channel::Stdin, "input_request", content);
+                self.answer_sender(cell, Channel::Stdin, "input_request", content);
             }
             Event::Comm {
                 cell,
@@ -339,7 +339,7 @@ impl Story {
             }),
             (_, None) => json!({"status": "aborted"}),
         };
-        self.to_sender(cell, Channel::Shell, "execute_reply", content);
+        self.answer_sender(cell, Channel::Shell, "execute_reply", content);
         self.status("idle", &self.parent(Some(cell)));
         self.running.take_if(|running| *running == cell);
         self.cells.remove(&cell);
@@ -460,7 +460,7 @@ impl Story {
         self.told.push((Audience::All, frame));
     }
 
-    fn to_sender(&mut self, cell: CellId, channel: Channel, kind: &str, content: Value) {
+    fn answer_sender(&mut self, cell: CellId, channel: Channel, kind: &str, content: Value) {
         let Some(sender) = self
             .cells
             .get(&cell)
