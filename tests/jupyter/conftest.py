@@ -27,15 +27,6 @@ def host():
     return re.sub("^http://", "", URL)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def gateway():
-    """Sets up the gateway that all kernel managers of `jupyter_server` use."""
-    from jupyter_server.gateway.gateway_client import GatewayClient
-
-    client = GatewayClient.instance()
-    client.url = URL
-    client.auth_token = TOKEN
-    client.auth_scheme = "token"
-    client.init_connection_args()
-    client.ws_url = re.sub("^http", "ws", URL)
-    return client
+# What the kernel managers of `jupyter_server` take the address from, as the documentation says.
+os.environ["JUPYTER_GATEWAY_URL"] = URL
+os.environ["JUPYTER_GATEWAY_AUTH_TOKEN"] = TOKEN

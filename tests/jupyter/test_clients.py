@@ -213,7 +213,7 @@ def test_open_webui_s_exchange(url, host, token):
     asyncio.run(run())
 
 
-def test_the_gateway_s_managers_list_and_find_kernels(gateway):
+def test_the_gateway_s_managers_list_and_find_kernels():
     from jupyter_server.gateway.managers import GatewayKernelSpecManager, GatewayMappingKernelManager
 
     async def run():
