@@ -128,6 +128,12 @@ def load():
 def warm(shell, kernel):
     """Runs the warm-up cells, then gives the shell a clean namespace."""
     shell.run_line_magic("matplotlib", "inline")
+    if "pandas" in sys.modules:
+        # As in a notebook: pandas was imported before there was a shell, and has taken this for a terminal.
+        sys.modules["pandas"].set_option("display.max_columns", 20)
+    if "seaborn" in sys.modules:
+        # What `seaborn.reset_orig()` goes back to: from before, it would take inline figures and the fonts away.
+        sys.modules["seaborn"]._orig_rc_params = sys.modules["matplotlib"].rcParams.copy()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for code in _WARM_UP:
             kernel.execute({"code": code})

@@ -55,6 +55,11 @@ async fn jupyters_clients_and_those_of_frameworks_do_real_work() {
 }
 
 #[tokio::test]
+async fn notebooks_have_the_outputs_that_ipykernel_gives_them() {
+    pass("test_notebooks.py").await;
+}
+
+#[tokio::test]
 async fn widgets_work_over_the_gateway() {
     pass("test_widgets.py").await;
 }
