@@ -132,7 +132,7 @@ def warm(shell, kernel):
         # As in a notebook: pandas was imported before there was a shell, and has taken this for a terminal.
         sys.modules["pandas"].set_option("display.max_columns", 20)
     if "seaborn" in sys.modules:
-        # What `seaborn.reset_orig()` goes back to: from before, it would take inline figures and the fonts away.
+        # What `seaborn.reset_orig()` goes back to; as imported, it would take inline figures and fonts away.
         sys.modules["seaborn"]._orig_rc_params = sys.modules["matplotlib"].rcParams.copy()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for code in _WARM_UP:

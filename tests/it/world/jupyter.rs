@@ -1,5 +1,6 @@
 //! Jupyter's own clients, and frameworks that speak to a Jupyter server, at real work. They live in `tests/jupyter`.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -57,6 +58,20 @@ async fn jupyters_clients_and_those_of_frameworks_do_real_work() {
 #[tokio::test]
 async fn notebooks_have_the_outputs_that_ipykernel_gives_them() {
     pass("test_notebooks.py").await;
+}
+
+#[tokio::test]
+async fn the_recipes_of_the_documentation_work() {
+    pass("test_docs.py").await;
+}
+
+#[tokio::test]
+async fn jupyterlab_works_in_a_browser_over_the_gateway() {
+    if Path::new("/usr/bin/chromium").exists() {
+        pass("test_lab.py").await;
+    } else {
+        skipped("tests/jupyter/test_lab.py: there is no browser (apt-get install chromium)");
+    }
 }
 
 #[tokio::test]
