@@ -11,7 +11,7 @@ use crate::harness::server::{Server, TOKEN, repository};
 use crate::harness::skipped;
 
 /// How long the tests of one file may take. Generous: it bounds a deadlock, it measures nothing.
-const LIMIT: Duration = Duration::from_secs(110);
+const LIMIT: Duration = Duration::from_secs(230);
 
 /// Runs a file of `tests/jupyter` against a server with real kernels.
 async fn pass(file: &str) {
