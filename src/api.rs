@@ -9,6 +9,7 @@ mod extract;
 mod frame;
 mod native;
 mod serve;
+mod web;
 
 use std::sync::Arc;
 
@@ -118,7 +119,9 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(from_fn_with_state(api.clone(), auth::require_token));
     Router::new()
-        .route("/", get(about::landing))
+        .route("/", get(web::page))
+        .route("/frame.html", get(web::frame))
+        .route("/assets/{*name}", get(web::asset))
         .route("/healthz", get(about::health))
         .route("/readyz", get(about::ready))
         .route("/version", get(about::version))

@@ -49,7 +49,7 @@ struct Cli {
 enum Command {
     /// Serve sessions until SIGTERM or Ctrl-C.
     ///
-    /// Prints one line to stdout as soon as it can serve: `evercell is ready at http://…/?token=…`. Logs go to stderr. At the first signal
+    /// Prints one line to stdout as soon as it can serve: `evercell is ready at http://…/#token=…`. Logs go to stderr. At the first signal
     /// it takes no more cells, waits `--grace` for running ones, interrupts the rest, and stops; at the second it does not wait.
     #[command(after_help = SERVE_HELP)]
     Serve(Box<Flags>),

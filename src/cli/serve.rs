@@ -375,7 +375,8 @@ async fn keep_trimmed(sessions: Sessions, config: Config) {
 /// The one line on stdout: it can serve.
 fn say_ready(address: SocketAddr, token: &Token, line: ReadyLine) -> io::Result<()> {
     let token = token.reveal();
-    let url = format!("http://{address}/?token={token}");
+    // Behind the `#` it stays in the browser: it is in no request and in no log of a proxy.
+    let url = format!("http://{address}/#token={token}");
     let mut out = io::stdout().lock();
     match line {
         ReadyLine::Text => writeln!(out, "evercell is ready at {url}")?,

@@ -1,0 +1,132 @@
+//! The notebook for browsers: the files that were built from `web/`, which are part of the program, each with the headers that its place needs.
+//!
+//! Three kinds. The page may run its own scripts only and speak to this server only; `web/src` never turns text into markup. The frame, in which
+//! outputs are drawn, may run whatever a cell has shown, and reach nothing: it has an origin of its own that no other page shares, and no network.
+//! The rest is what these two load, under names that change with the content.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::{EmbeddedFile, RustEmbed};
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::frame::unknown_route;
+
+/// What `npm run build` made of `web/`.
+#[derive(Debug, RustEmbed)]
+#[folder = "web/dist/"]
+struct Built;
+
+/// Stands in the page where the nonce of its style sheets goes.
+const NONCE: &str = "__NONCE__";
+
+/// What a frame may do: whatever it likes, within itself.
+const FRAME_POLICY: HeaderValue = HeaderValue::from_static(
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; \
+     font-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+);
+
+/// Names of servers are looked up ahead for nothing that an output links to: a name can carry a secret out.
+const NO_PREFETCH: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-dns-prefetch-control"),
+    HeaderValue::from_static("off"),
+);
+
+/// The page itself. It has a nonce of its own each time, for the style sheets that the editor makes, so it is never kept.
+pub(crate) async fn page() -> Response {
+    let Some(file) = Built::get("index.html") else {
+        return missing().into_response();
+    };
+    let nonce = Uuid::new_v4().simple().to_string();
+    let text = String::from_utf8_lossy(&file.data).replace(NONCE, &nonce);
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' blob:; font-src 'self'; connect-src 'self'; \
+         frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).expect("a nonce is hexadecimal digits");
+    (
+        [
+            (header::CONTENT_TYPE, html()),
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (
+                HeaderName::from_static("cross-origin-opener-policy"),
+                HeaderValue::from_static("same-origin"),
+            ),
+        ],
+        text,
+    )
+        .into_response()
+}
+
+/// What outputs are drawn in.
+pub(crate) async fn frame(headers: HeaderMap) -> Response {
+    let Some(file) = Built::get("frame.html") else {
+        return missing().into_response();
+    };
+    let headers_of_frame = [
+        (header::CONTENT_TYPE, html()),
+        (header::CONTENT_SECURITY_POLICY, FRAME_POLICY),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        NO_PREFETCH,
+    ];
+    (headers_of_frame, tagged(&headers, file)).into_response()
+}
+
+/// What the page loads. The name has a part that changes with the content, so it is kept for ever.
+pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
+    let Some(file) = Built::get(&format!("assets/{name}")) else {
+        return unknown_route(uri).await.into_response();
+    };
+    let kind = match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "woff2" => "font/woff2",
+        _ => "application/octet-stream",
+    };
+    let kept = "public, max-age=31536000, immutable";
+    (
+        [
+            (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+            (header::CACHE_CONTROL, HeaderValue::from_static(kept)),
+        ],
+        tagged(&headers, file),
+    )
+        .into_response()
+}
+
+/// A file with its entity tag, or that the client has it already.
+fn tagged(headers: &HeaderMap, file: EmbeddedFile) -> Response {
+    let tag = entity_tag(&file);
+    let is_known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let (status, body) = if is_known {
+        (StatusCode::NOT_MODIFIED, Body::empty())
+    } else {
+        (StatusCode::OK, Body::from(file.data.into_owned()))
+    };
+    (status, [(header::ETAG, tag)], body).into_response()
+}
+
+fn entity_tag(file: &EmbeddedFile) -> HeaderValue {
+    let hash = file.metadata.sha256_hash();
+    let digits: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("\"{digits}\"")).expect("a hash is hexadecimal digits")
+}
+
+fn html() -> HeaderValue {
+    HeaderValue::from_static("text/html; charset=utf-8")
+}
+
+/// That this program was built without the page.
+#[derive(Debug, thiserror::Error)]
+#[error("the page is not in this program: it was built without `web/dist`")]
+struct NotBuilt;
+
+fn missing() -> ApiError {
+    ApiError::internal(&NotBuilt)
+}
