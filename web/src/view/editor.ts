@@ -1,9 +1,9 @@
 // The editor of a cell: CodeMirror with what a notebook's cell needs, completion and inspection by the live kernel.
 
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, startCompletion, type CompletionContext, type CompletionResult } from "@codemirror/autocomplete";
+import { autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completionStatus, completionKeymap, startCompletion, type CompletionContext, type CompletionResult } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentLess, indentMore, toggleComment } from "@codemirror/commands";
 import { python } from "@codemirror/lang-python";
-import { bracketMatching, defineLanguageFacet, HighlightStyle, indentOnInput, indentUnit, Language, syntaxHighlighting } from "@codemirror/language";
+import { bracketMatching, defineLanguageFacet, HighlightStyle, indentOnInput, indentUnit, Language, syntaxHighlighting, syntaxTree } from "@codemirror/language";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
 import { Annotation, EditorState, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
 import { drawSelection, EditorView, keymap, placeholder, showTooltip } from "@codemirror/view";
@@ -58,8 +58,6 @@ export function makeEditor(parent: HTMLElement, { session, id, kind, text, label
       extensions: [
         EditorView.cspNonce.of(nonce()),
         Prec.highest(keymap.of(cellKeys(session, id))),
-        // Below completion, which closes its list first.
-        Prec.high(keymap.of([{ key: "Escape", run: (view) => closeInspection(view) || leave(view, () => session.select(id, "command")) }])),
         history(),
         drawSelection(),
         indentOnInput(),
@@ -102,6 +100,7 @@ export function setText(view: EditorView, text: string): void {
 }
 
 function leave(view: EditorView, how: () => void): boolean {
+  closeCompletion(view);
   view.dispatch({ effects: setInspection.of(null) });
   view.contentDOM.blur();
   how();
@@ -113,6 +112,8 @@ function cellKeys(session: Session, id: string): readonly { key: string; run: (v
     { key: "Shift-Enter", run: (view) => leave(view, () => session.runAndAdvance(id)) },
     { key: "Mod-Enter", run: (view) => leave(view, () => { session.select(id, "command"); session.run(id); }) },
     { key: "Alt-Enter", run: (view) => leave(view, () => session.runAndInsert(id)) },
+    // A list of completions that can be seen is closed first; one that is still awaited is nobody's concern.
+    { key: "Escape", run: (view) => completionStatus(view.state) !== "active" && (closeInspection(view) || leave(view, () => session.select(id, "command"))) },
     { key: "Mod-s", run: () => { void session.flush(); return true; } },
     { key: "Alt-e", run: () => { session.extend(30_000); return true; } },
   ];
@@ -168,6 +169,8 @@ function unitsOf(text: string, points: number): number {
 
 async function complete(session: Session, context: CompletionContext): Promise<CompletionResult | null> {
   const word = context.matchBefore(/[\w.]+/);
+  const node = syntaxTree(context.state).resolveInner(context.pos, -1).name;
+  if (!context.explicit && (node === "Comment" || node === "String")) return null;
   // While typing, only after a dot or a few letters: each question goes to the kernel.
   if (!context.explicit && (word === null || (!word.text.includes(".") && word.text.length < 3))) return null;
   const code = context.state.doc.toString();
@@ -228,6 +231,7 @@ function inspect(session: Session, view: EditorView): boolean {
   const position = view.state.selection.main.head;
   const line = view.state.doc.lineAt(position);
   if (line.text.slice(0, position - line.from).trim() === "") return false;
+  closeCompletion(view);
   const code = view.state.doc.toString();
   session.ask<Inspection>("inspect", { code, cursor: codePoints(code, position), detail: 0 }).then(
     (answer) => {
