@@ -38,7 +38,7 @@ test("a cell that goes wrong says what ended it and what became of the variables
 test("what runs can be interrupted, and what waits can be taken out of the queue", async () => {
   const page = await openSession(await visitor(), freshName("queue"));
   await runCell(page, "import time\ntime.sleep(25)");
-  await page.locator(".cell.running").waitFor();
+  await page.locator(".cell.is-running").waitFor();
   await runCell(page, "print('first')");
   await runCell(page, "print('second')");
   await shows(page, "Next to run");

@@ -13,7 +13,7 @@ test("a reload in the middle of a printing cell shows all of it, once", async ()
   await runCell(page, COUNTING);
   await shows(page, "line 3");
   await page.reload();
-  await page.locator(".cell.running").waitFor();
+  await page.locator(".cell.is-running").waitFor();
   await shows(page, `line ${LINES - 1}`);
   expect((await page.locator(".stream .text").innerText()).trim()).toBe(ALL);
   expect((await page.locator(".cm-content").innerText()).trim().split("\n")[0]).toBe("import time");

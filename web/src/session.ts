@@ -417,11 +417,11 @@ export class Session {
 
   complain(error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
-    this.toast(text, null, true);
+    this.toast(text.charAt(0).toUpperCase() + text.slice(1), null, true);
   }
 
   toast(text: string, action: Toast["action"] = null, isError = false): void {
-    const toast: Toast = { id: this.nextToast++, text: text.charAt(0).toUpperCase() + text.slice(1), isError, action };
+    const toast: Toast = { id: this.nextToast++, text, isError, action };
     this.set({ toasts: [...this.view.toasts.filter((other) => other.text !== toast.text).slice(-2), toast] });
     setTimeout(() => this.dismissToast(toast.id), isError ? 12_000 : 8_000);
   }

@@ -43,7 +43,7 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   const isShownAsText = isText && !isOpened && cell.source.trim() !== "";
   const label = `${isText ? "Text" : "Code"} cell ${index + 1}`;
   return (
-    <article ref={element} id={`cell-${cell.id}`} class={`cell ${state} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
+    <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
       aria-label={label} aria-current={isSelected ? "true" : undefined}
       onMouseDown={(event) => { if (!(event.target as Element).closest(".cm-editor, button, a, input, .text")) session.select(cell.id); }}
       onFocusIn={(event) => {

@@ -34,7 +34,7 @@ export function FilesPanel({ session, view, onClose }: { session: Session; view:
       await session.api.upload(session.id, file.name, file, update, entry.stop.signal);
       session.toast(`${file.name} is there`);
     } catch (error) {
-      if (!(error instanceof DOMException)) session.complain(new Error(`${file.name} was not uploaded: ${error instanceof Error ? error.message : String(error)}`));
+      if (!(error instanceof DOMException)) session.complain(new Error(`\`${file.name}\` was not uploaded: ${error instanceof Error ? error.message : String(error)}`));
     }
     setUploads((all) => all.filter((other) => other.stop !== entry.stop));
     setVersion((count) => count + 1);
