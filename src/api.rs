@@ -11,6 +11,7 @@ mod native;
 mod serve;
 mod web;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -35,6 +36,9 @@ pub struct Config {
     pub allowed_hosts: Option<Vec<String>>,
     /// The longest file that may be uploaded, in bytes; the workspace's quota holds anyway.
     pub max_upload_bytes: u64,
+    /// The file with plotly's script, which the notebook draws figures with: that of the kernels' own plotly, so that both are of one version. None
+    /// where it is not installed.
+    pub plotly: Option<PathBuf>,
     /// Cancelled when the server stops: what waits or streams ends then.
     pub stopping: CancellationToken,
 }
@@ -121,7 +125,8 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
     Router::new()
         .route("/", get(web::page))
         .route("/frame.html", get(web::frame))
-        .route("/assets/{*name}", get(web::asset))
+        .route("/assets/{name}", get(web::asset))
+        .route("/libraries/{name}", get(web::library))
         .route("/healthz", get(about::health))
         .route("/readyz", get(about::ready))
         .route("/version", get(about::version))

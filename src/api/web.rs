@@ -5,12 +5,13 @@
 //! The rest is what these two load, under names that change with the content.
 
 use axum::body::Body;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 use uuid::Uuid;
 
+use super::Api;
 use super::error::ApiError;
 use super::frame::unknown_route;
 
@@ -76,26 +77,73 @@ pub(crate) async fn frame(headers: HeaderMap) -> Response {
 
 /// What the page loads. The name has a part that changes with the content, so it is kept for ever.
 pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
-    let Some(file) = Built::get(&format!("assets/{name}")) else {
-        return unknown_route(uri).await.into_response();
-    };
-    let kind = match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+    match Built::get(&format!("assets/{name}.gz")) {
+        Some(file) => {
+            let kept = "public, max-age=31536000, immutable";
+            packed(&headers, &name, kept, file)
+        }
+        None => unknown_route(uri).await.into_response(),
+    }
+}
+
+/// What draws interactive figures. The page hands its text to a frame, which cannot load anything.
+pub(crate) async fn library(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    if name == "plotly.js" {
+        return match &api.config.plotly {
+            Some(file) => plotly(file).await,
+            None => unknown_route(uri).await.into_response(),
+        };
+    }
+    match Built::get(&format!("libraries/{name}.gz")) {
+        Some(file) => packed(&headers, &name, "no-cache", file),
+        None => unknown_route(uri).await.into_response(),
+    }
+}
+
+/// The script of the kernels' plotly. It changes with their environment, and seldom.
+async fn plotly(file: &std::path::Path) -> Response {
+    match tokio::fs::read(file).await {
+        Ok(text) => {
+            let kept = HeaderValue::from_static("private, max-age=3600");
+            let kind = HeaderValue::from_static(kind_of("plotly.js"));
+            (
+                [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, kept)],
+                text,
+            )
+                .into_response()
+        }
+        Err(error) => ApiError::internal(&Unreadable(error)).into_response(),
+    }
+}
+
+/// A file that lies here packed and is sent so: whatever runs the page can unpack it.
+fn packed(headers: &HeaderMap, name: &str, kept: &'static str, file: EmbeddedFile) -> Response {
+    (
+        [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(kind_of(name)),
+            ),
+            (header::CONTENT_ENCODING, HeaderValue::from_static("gzip")),
+            (header::CACHE_CONTROL, HeaderValue::from_static(kept)),
+        ],
+        tagged(headers, file),
+    )
+        .into_response()
+}
+
+fn kind_of(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
         "js" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "woff2" => "font/woff2",
         _ => "application/octet-stream",
-    };
-    let kept = "public, max-age=31536000, immutable";
-    (
-        [
-            (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-            (header::CACHE_CONTROL, HeaderValue::from_static(kept)),
-        ],
-        tagged(&headers, file),
-    )
-        .into_response()
+    }
 }
 
 /// A file with its entity tag, or that the client has it already.
@@ -126,6 +174,11 @@ fn html() -> HeaderValue {
 #[derive(Debug, thiserror::Error)]
 #[error("the page is not in this program: it was built without `web/dist`")]
 struct NotBuilt;
+
+/// That a file which was there at the start cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read plotly's script")]
+struct Unreadable(#[source] std::io::Error);
 
 fn missing() -> ApiError {
     ApiError::internal(&NotBuilt)

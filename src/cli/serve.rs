@@ -5,6 +5,7 @@ mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -195,6 +196,7 @@ impl Rooms {
             token: Some(api::Token::new(token.reveal())),
             allowed_origins: config.allow_origin.clone(),
             allowed_hosts: config.allow_host.clone(),
+            plotly: plotly_of(&config.kernels.python_env),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
             stopping: self.stopping.clone(),
         }
@@ -370,6 +372,19 @@ async fn keep_trimmed(sessions: Sessions, config: Config) {
             );
         }
     }
+}
+
+/// The script that comes with the kernels' plotly, if that is installed.
+fn plotly_of(python_env: &Path) -> Option<PathBuf> {
+    std::fs::read_dir(python_env.join("lib"))
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| {
+            entry
+                .path()
+                .join("site-packages/plotly/package_data/plotly.min.js")
+        })
+        .find(|file| file.is_file())
 }
 
 /// The one line on stdout: it can serve.

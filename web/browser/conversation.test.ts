@@ -80,6 +80,14 @@ test("a rich conversation: tables, figures, progress, colours, formulas, text", 
   await shows(page, "<script>alert(1)</script>");
 });
 
+test("interactive figures are drawn, by plotly and by Altair", async () => {
+  const page = await openSession(await visitor(), freshName("figures"));
+  await runCell(page, "import plotly.graph_objects as go\ngo.Figure(go.Scatter(x=[1, 2, 3], y=[3, 1, 2], name='a line'), layout={'title': 'By plotly'})");
+  await page.frameLocator(".frame").getByText("By plotly").waitFor();
+  await runCell(page, "import altair as alt, pandas as pd\nalt.Chart(pd.DataFrame({'kind': ['a', 'b'], 'n': [3, 5]}), title='By Altair').mark_bar().encode(x='kind', y='n')");
+  await page.frameLocator(".frame >> nth=1").getByText("By Altair").waitFor();
+});
+
 test("displays are updated and cleared where they stand", async () => {
   const page = await openSession(await visitor(), freshName("displays"));
   await runCell(page, "from IPython.display import display, clear_output\nh = display('first', display_id=True)\nprint('gone')\nclear_output()\nh = display('second', display_id=True)\nh.update('third')");

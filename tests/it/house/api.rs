@@ -64,6 +64,7 @@ impl Server {
             allowed_origins: vec!["https://app.example".to_owned()],
             allowed_hosts: Some(Vec::new()),
             max_upload_bytes: u64::MAX,
+            plotly: None,
             stopping: stopping.clone(),
         };
         change(&mut config);

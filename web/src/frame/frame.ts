@@ -47,7 +47,7 @@ interface Plotly {
   Plots: { resize(element: HTMLElement): void };
 }
 
-type VegaEmbed = (element: HTMLElement, spec: unknown, options: unknown) => Promise<unknown>;
+type DrawVega = (element: HTMLElement, spec: unknown, isLite: boolean, ink: string) => Promise<void>;
 
 function load(library: string): void {
   // Indirect, so that it runs as a script of its own does.
@@ -65,11 +65,7 @@ async function drawPlotly(library: string, value: unknown, theme: Theme): Promis
 
 async function drawVega(library: string, spec: unknown, isLite: boolean, theme: Theme): Promise<void> {
   load(library);
-  const { vegaEmbed } = globalThis as unknown as { vegaEmbed: VegaEmbed };
-  await vegaEmbed(output, spec, {
-    mode: isLite ? "vega-lite" : "vega", actions: false, renderer: "svg", theme: theme.scheme === "dark" ? "dark" : undefined,
-    config: { background: "transparent" },
-  });
+  await (globalThis as unknown as { drawVega: DrawVega }).drawVega(output, spec, isLite, theme.colours["--ink"] ?? "black");
 }
 
 addEventListener("message", (event: MessageEvent<ToFrame>) => {

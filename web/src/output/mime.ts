@@ -30,7 +30,7 @@ export function formOf(data: MimeBundle): Form {
     if (match !== null) return { kind: "vega", data: value, isLite: match[1] === "vegalite" };
   }
   const html = textOf(data["text/html"]);
-  if (html !== null) return { kind: "html", html };
+  if (html !== null) return vegaIn(html) ?? { kind: "html", html };
   const script = textOf(data["application/javascript"]) ?? textOf(data["text/javascript"]);
   if (script !== null) return { kind: "script", code: script };
   const svg = textOf(data["image/svg+xml"]);
@@ -46,6 +46,19 @@ export function formOf(data: MimeBundle): Form {
   for (const type of ["application/json", "application/geo+json"]) if (data[type] !== undefined) return { kind: "json", value: data[type] };
   if (data["text/plain"] !== undefined) return { kind: "text", text };
   return { kind: "unknown", types: Object.keys(data) };
+}
+
+/** Altair writes a page that loads its libraries from elsewhere, which a frame cannot. The figure itself is in it. */
+function vegaIn(html: string): Form | null {
+  if (!html.includes("vegaEmbed")) return null;
+  const match = /\}\)\((\{[\s\S]*\}), \{[^\n]*\}\);\s*<\/script>/.exec(html);
+  try {
+    const data: unknown = JSON.parse(match?.[1] ?? "");
+    const isLite = typeof data === "object" && data !== null && "$schema" in data && String(data.$schema).includes("vega-lite");
+    return { kind: "vega", data, isLite };
+  } catch {
+    return null;
+  }
 }
 
 /** A text, or lines of one, as notebooks keep them. */
