@@ -47,7 +47,7 @@ class Kernel:
             if self.cells.loop.is_closed():
                 self._new_loop()
             if request is not None:
-                if self.checkpoints.request_came():
+                if self.checkpoints.request_came(is_rehearsal=request.get("op") == "rehearse"):
                     self._handle(request)
             elif not self.checkpoints.is_due:
                 self._idle()

@@ -19,6 +19,7 @@ import threading
 import warnings
 
 from . import linux
+from .hot import HotPages
 from .ring import STDERR
 
 # When memory runs out, the one that runs goes first and the twin last. Lowering it needs no right as long as
@@ -29,12 +30,11 @@ AWAKE, ASLEEP = 1000, 100
 ANNOUNCE_MS = 500
 LARGEST_PACKET, MOST_DESCRIPTORS = 4096, 16
 
-# Pages that the interpreter itself writes to in any cell, at most, and how much memory is searched for them
-# how often.
-ORDINARY_PAGES, MOST_LOOKED_AT, LEARN_EVERY = 2048, 1 << 17, 32
+# How many pages are searched at most for those that cells write to, and how many are copied ahead at once.
+MOST_LOOKED_AT, AT_ONCE = 1 << 17, 128
 
 _ALL_SIGNALS = signal.valid_signals()
-_TRIAL_PAGES = 32
+_TRIAL_PAGES = 64
 
 _making = False
 
@@ -60,9 +60,8 @@ class Twins:
         self._ring = ring
         self._cells = cells
         self._announce = announce
-        # What cells write to whatever they do: copied right after a fork, while nobody waits.
-        self._ordinary = []
-        self._made = 0
+        self._hot = HotPages()
+        self._ahead = 0
         # What it costs to write to a page shared with a twin, in seconds: measured with the first one.
         self.page_cost = None
 
@@ -75,7 +74,6 @@ class Twins:
         if not alone:
             linux.pause_openmp()
             alone = _tasks() == 1
-        self._learn()
         trial = linux.written_pages(_TRIAL_PAGES) if self.page_cost is None else None
         # Now: when the twin wakes, they are where the kernel has moved them to.
         files = _offsets()
@@ -102,29 +100,48 @@ class Twins:
         if pid == 0:
             self._announce()
             self._report(threads)
-            self._made = 0
             return pid
         if trial is not None:
             self.page_cost = linux.time_of_writing(trial) / _TRIAL_PAGES
-        linux.write_ahead(self._ordinary)
-        self._made += 1
+        self._ahead = 0
         return pid
 
-    def _learn(self):
-        """Finds out, now and then, what cells write to whatever they do; to be called beside a twin."""
-        if self._made % LEARN_EVERY == 1:
-            with contextlib.suppress(OSError, ValueError):
-                self._ordinary = linux.written_since_fork(MOST_LOOKED_AT, ORDINARY_PAGES) or []
+    def learn(self):
+        """Finds out what cells have written to beside the last twin."""
+        with contextlib.suppress(OSError, ValueError):
+            written = linux.written_since_fork(MOST_LOOKED_AT)
+            if written is not None:
+                self._hot.learn(written)
 
-    def private_pages(self, twin):
-        """Returns how many pages only the twin holds: the kernel has its own copies, or has freed them."""
+    def copy_ahead(self):
+        """Copies what cells write to again and again, beside a new twin, until a request arrives."""
+        poll = select.poll()
+        poll.register(self._channel.control, select.POLLIN)
+        for first, count in self._hot.ahead():
+            for page in range(first, first + count, AT_ONCE):
+                if poll.poll(0):
+                    return
+                some = min(AT_ONCE, first + count - page)
+                linux.write_ahead(page, some)
+                self._ahead += some
+
+    def end(self, twin):
+        """Ends a twin."""
+        with contextlib.suppress(OSError):
+            os.kill(twin, signal.SIGKILL)
+
+    def copied_pages(self, twin):
+        """Returns how many pages only the twin holds besides those that were copied ahead.
+
+        The kernel has its own copies of them, or has freed them.
+        """
         try:
             with open(f"/proc/{twin}/smaps_rollup") as file:
                 sizes = [line.split() for line in file if line.startswith("Private_")]
         except OSError:
             # It is gone.
             return 0
-        return sum(int(size[1]) for size in sizes) // 4
+        return max(sum(int(size[1]) for size in sizes) // 4 - self._ahead, 0)
 
     def _sleep(self, after, tell):
         """Tells the agent of this twin, and waits. Returns the new descriptors by name, or never."""

@@ -21,8 +21,8 @@ use super::parts::{Parts, Whole};
 use crate::model::limits::Limits;
 use crate::model::output::StreamName;
 use crate::protocol::agent::{
-    AgentConfig, AgentHello, CpuReport, DiskReport, Hello, KernelExit, Kind, MemoryReport, Purpose,
-    UsageReport,
+    AgentConfig, AgentHello, CANCEL, CpuReport, DiskReport, Hello, KernelExit, Kind, MemoryReport,
+    Purpose, UsageReport,
 };
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::protocol::kernel::{Execute, Message, NumberedReply, NumberedRequest, Request};
@@ -176,6 +176,14 @@ impl Kernel {
     /// The agent is gone or does not read.
     pub fn interrupt(&self) -> Result<(), KernelError> {
         self.send(Kind::Interrupt, 0, Bytes::new())
+    }
+
+    /// Cancels what the cell awaits, and takes SIGINT back from code that has it.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn cancel(&self) -> Result<(), KernelError> {
+        self.send(Kind::Interrupt, 0, Bytes::from_static(CANCEL))
     }
 
     /// SIGKILL to the kernel and all that it has started.

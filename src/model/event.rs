@@ -2,6 +2,8 @@
 //!
 //! A field that is added has a default; a field or a variant is never renamed or removed within `v1`.
 
+mod deadline;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,6 +11,7 @@ use serde_json::Value;
 use super::id::{CellId, SessionId};
 use super::note::StateNote;
 use super::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
+pub use deadline::{ExtendReason, InterruptReason, Rung};
 
 /// A position in a session's log: from 1, growing by 1, without gaps, never reused. 0 is "before the first".
 pub type Seq = u64;
@@ -201,6 +204,9 @@ pub enum Event {
     DeadlineExtended {
         /// The cell.
         cell: CellId,
+        /// Why.
+        #[serde(default)]
+        reason: ExtendReason,
         /// By how much.
         by_ms: u64,
         /// How long the cell may run now.
@@ -507,36 +513,6 @@ pub enum CommAction {
     Msg,
     /// Closes it.
     Close,
-}
-
-/// Why a running cell is being stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InterruptReason {
-    /// Somebody asked for it.
-    Requested,
-    /// The deadline struck.
-    Deadline,
-    /// Its time on the processors is used up.
-    CpuLimit,
-    /// It has written and shown more than it may.
-    OutputLimit,
-    /// The server is stopping.
-    ServerStopping,
-}
-
-/// By what means a running cell is being stopped, from gentle to final.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Rung {
-    /// `KeyboardInterrupt`, by SIGINT.
-    Sigint,
-    /// Once more, for code that swallowed the first.
-    SecondSigint,
-    /// The kernel's process is killed.
-    Kill,
 }
 
 /// Why a session ended.

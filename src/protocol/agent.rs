@@ -54,7 +54,7 @@ pub enum Kind {
     Request = 130,
     /// As [`Kind::Request`], and an execution: the agent measures what it uses. Its numbers grow by themselves.
     Execute = 131,
-    /// SIGINT to the kernel's process.
+    /// SIGINT to the kernel's process; with [`CANCEL`] as its payload the signal [`CANCEL_SIGNAL`], of which an agent that does not know it makes a SIGINT.
     Interrupt = 132,
     /// Ends the current kernel, if any, and starts a new one. Answered when the new one has been started (its `ready` is a message).
     StartKernel = 133,
@@ -78,6 +78,12 @@ pub enum Kind {
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is no kind of frame")]
 pub struct UnknownKind(u8);
+
+/// What an interrupt carries that is to cancel what the cell awaits.
+pub const CANCEL: &[u8] = b"cancel";
+
+/// The signal for that: a real-time signal that no library is known to use. The kernel knows it by the same number (`interrupts.py`).
+pub const CANCEL_SIGNAL: i32 = 60;
 
 impl TryFrom<u8> for Kind {
     type Error = UnknownKind;

@@ -105,6 +105,9 @@ pub struct CellRequest {
     pub user_expressions: BTreeMap<String, String>,
     /// Wall-clock limit; the session's if none.
     pub limit: Option<Duration>,
+    /// By how much it is extended when its time is nearly up and it has shown progress, zero for not at all; as the session says if none.
+    #[serde(default)]
+    pub extend_on_progress: Option<Duration>,
     /// Submitting the same key again returns the first cell instead of running it twice.
     pub key: Option<String>,
     /// Who sends it, as the client says of itself.
@@ -127,6 +130,7 @@ impl CellRequest {
             allow_stdin: true,
             user_expressions: BTreeMap::new(),
             limit: None,
+            extend_on_progress: None,
             key: None,
             origin: None,
         }

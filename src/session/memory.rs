@@ -95,6 +95,9 @@ pub(super) struct RunningMemory {
     pub(super) limit: Duration,
     pub(super) ceiling: Duration,
     pub(super) warned: bool,
+    /// Whether it had shown progress since its deadline was last moved.
+    #[serde(default)]
+    pub(super) progressed: bool,
     pub(super) stopping: Option<StoppingMemory>,
     pub(super) input: Option<InputMemory>,
     /// The `input()` that was answered last, and the number of the answer, which may not have arrived.

@@ -5,5 +5,6 @@ mod api;
 mod deadlines;
 mod lifecycle;
 mod limits;
+mod progress;
 mod queue;
 mod rollback;

@@ -9,6 +9,7 @@ mod files;
 mod flood;
 mod full;
 mod kernel;
+mod ladder;
 mod limits;
 mod many;
 mod resume;

@@ -34,7 +34,7 @@ impl Supervisor {
             }
             Ok(Kind::Interrupt) => {
                 if let Some(kernel) = &self.kernel {
-                    kernel.interrupt();
+                    kernel.interrupt(&frame.payload);
                 }
             }
             Ok(Kind::StartKernel) => self.replace(asker, Origin::New),

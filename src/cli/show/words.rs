@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Detail;
 use crate::config::units::{show_duration, show_size};
 use crate::model::event::{
-    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, StartReason, Usage,
-    Verdict,
+    Cause, CellStatus, EndReason, Event, ExtendReason, InputOutcome, InterruptReason, Rung,
+    StartReason, Usage, Verdict,
 };
 
 /// An event in words; none where it is shown in another way or needs none.
@@ -52,8 +52,14 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             "the deadline is near; it can be extended by {}",
             duration(*extendable_ms)
         )),
-        Event::DeadlineExtended { by_ms, .. } => {
-            Some(format!("the deadline was extended by {}", duration(*by_ms)))
+        Event::DeadlineExtended { by_ms, reason, .. } => {
+            let why = match reason {
+                ExtendReason::Asked => "",
+                ExtendReason::Progress => ", since the cell shows progress",
+                ExtendReason::Adopted => ", since the server was started again",
+            };
+            let by = duration(*by_ms);
+            Some(format!("the deadline was extended by {by}{why}"))
         }
         Event::MemoryWarning {
             used_bytes,
@@ -74,6 +80,7 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             };
             Some(match rung {
                 Rung::Sigint => format!("the cell is interrupted {why}"),
+                Rung::Cancel => format!("what the cell awaits is cancelled {why}"),
                 Rung::SecondSigint => format!("the cell is interrupted once more {why}"),
                 Rung::Kill => format!("the cell is killed {why}"),
             })

@@ -38,6 +38,7 @@ impl Actor {
                 (Act::Signal(Rung::Sigint | Rung::SecondSigint), Some(kernel)) => {
                     kernel.interrupt()
                 }
+                (Act::Signal(Rung::Cancel), Some(kernel)) => kernel.cancel(),
                 (Act::Signal(Rung::Kill), Some(kernel)) => kernel.kill(),
                 (Act::Tell(number, request), Some(kernel)) => kernel.request_as(number, request),
                 (Act::Start(number), Some(kernel)) => kernel.start_as(number),

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::Actor;
 use super::acts::Act;
 use super::cells::aborted;
+use super::commands::extended;
 use super::kernel::KernelState;
 use super::running::Running;
 use crate::kernel::{Adopted, Kernel};
-use crate::model::event::{Cause, Event, StartReason, Verdict};
+use crate::model::event::{Cause, Event, ExtendReason, StartReason, Verdict};
 use crate::model::id::SandboxId;
 use crate::protocol::agent::AgentHello;
 use crate::session::clock::{at_ms, instant_of, millis};
@@ -185,6 +186,10 @@ impl Actor {
             // Its end is in the frames to come.
             return;
         }
+        // What it has said meanwhile is still to be read, but its deadline may be over.
+        if hello.last > self.frame {
+            running.show_progress();
+        }
         // An answer that was given, and did not get there.
         if let Some((input, answer)) = running.answered.take()
             && answer > hello.last_request
@@ -212,14 +217,9 @@ impl Actor {
         };
         let waited = running.deadline.started().elapsed();
         running.deadline.pause(waited);
-        let deadlines = running.deadlines();
-        self.pending.push(Event::DeadlineExtended {
-            cell: running.cell,
-            by_ms: millis(waited),
-            limit_ms: millis(deadlines.limit),
-            deadline_at_ms: deadlines.deadline_at_ms,
-            extendable_ms: millis(deadlines.extendable),
-        });
+        let moved = running.deadlines();
+        self.pending
+            .push(extended(&moved, waited, ExtendReason::Adopted));
     }
 
     /// The agent says what has arrived: what has not is sent again. What was still on its way then comes twice, and is passed over.

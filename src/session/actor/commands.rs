@@ -7,9 +7,11 @@ use super::Actor;
 use super::cells::{aborted, tells};
 use super::running::Running;
 use crate::model::event::{
-    Cause, CommAction, CommMessage, CommSide, Event, InputOutcome, InterruptReason, StartReason,
+    Cause, CommAction, CommMessage, CommSide, Event, ExtendReason, InputOutcome, InterruptReason,
+    StartReason,
 };
 use crate::model::id::CellId;
+use crate::model::limits::Timeouts;
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
@@ -257,12 +259,18 @@ impl Actor {
                 if let Some(running) = &mut now.running {
                     running.limit = moved.limit();
                     running.warned = moved.is_warned();
+                    running.progressed = false;
                 }
             };
-            self.record(vec![extended(&deadlines, by)], None, moves)
-                .await?;
+            self.record(
+                vec![extended(&deadlines, by, ExtendReason::Asked)],
+                None,
+                moves,
+            )
+            .await?;
             if let Some(running) = self.running.as_mut() {
                 running.deadline = moved;
+                running.progressed = false;
             }
             return Ok(deadlines);
         }
@@ -287,8 +295,12 @@ impl Actor {
         let moves = |now: &mut Memory| {
             now.limits.insert(cell, millis(limit));
         };
-        self.record(vec![extended(&deadlines, by)], None, moves)
-            .await?;
+        self.record(
+            vec![extended(&deadlines, by, ExtendReason::Asked)],
+            None,
+            moves,
+        )
+        .await?;
         if let Some(waiting) = self.queue.find(cell) {
             waiting.limit = limit;
         }
@@ -456,9 +468,11 @@ impl Actor {
     }
 }
 
-fn extended(deadlines: &Deadlines, by: Duration) -> Event {
+/// Says that a deadline was moved.
+pub(super) fn extended(deadlines: &Deadlines, by: Duration, reason: ExtendReason) -> Event {
     Event::DeadlineExtended {
         cell: deadlines.cell,
+        reason,
         by_ms: millis(by),
         limit_ms: millis(deadlines.limit),
         deadline_at_ms: deadlines.deadline_at_ms,
@@ -473,6 +487,7 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
         key,
         origin,
         user_expressions,
+        extend_on_progress,
         ..
     } = request;
     let expressions: &BTreeMap<String, String> = user_expressions;
@@ -485,6 +500,15 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
         return Err(Denied::CellTooLarge {
             bytes,
             bound: CellRequest::MAX_CODE,
+        });
+    }
+    if let Some(asked) = extend_on_progress.map(millis)
+        && !Timeouts::allows_on_progress(asked)
+    {
+        let least = Timeouts::LEAST_EXTENSION_MS;
+        return Err(Denied::BadField {
+            field: "extend_on_progress_ms",
+            why: format!("is {asked}, but it is at least {least}, or 0 for not at all"),
         });
     }
     for (field, text) in [("key", key), ("origin", origin)] {

@@ -9,6 +9,7 @@ use super::Actor;
 use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
 use crate::model::event::{Cause, Event, InterruptReason, StartReason};
+use crate::model::id::CellId;
 use crate::model::output::StreamName;
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
@@ -219,7 +220,7 @@ impl Actor {
         self.frame = self.frame.max(event.frame);
         match event.what {
             Occurrence::Stream(name, bytes) => {
-                let cell = self.running.as_ref().map(|running| running.cell);
+                let cell = self.showing();
                 self.output.stream(&mut self.pending, cell, name, &bytes);
             }
             Occurrence::Message(message, buffers) => match *message {
@@ -279,8 +280,15 @@ impl Actor {
         }
     }
 
+    /// The running cell, which shows something.
+    pub(super) fn showing(&mut self) -> Option<CellId> {
+        let running = self.running.as_mut()?;
+        running.show_progress();
+        Some(running.cell)
+    }
+
     /// The running cell, if that is what the agent means by this number.
-    fn running_as(&self, request: u64) -> Option<crate::model::id::CellId> {
+    fn running_as(&self, request: u64) -> Option<CellId> {
         let running = self.running.as_ref()?;
         (running.request_id == Some(request)).then_some(running.cell)
     }

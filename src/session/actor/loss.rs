@@ -143,15 +143,29 @@ impl Actor {
         }
     }
 
-    /// What is behind an exception: where more memory was asked for than there is, that.
+    /// What is behind an exception: a limit, where it says so in words that nothing else says.
     pub(super) fn cause_of_error(&self, error: Option<&ErrorOutput>, running: &Running) -> Cause {
-        match error.and_then(asked_bytes) {
-            None => Cause::Exception,
-            asked_bytes => Cause::OutOfMemory {
-                limit_bytes: self.settings.limits.memory_bytes,
+        let limits = &self.settings.limits;
+        let Some(error) = error else {
+            return Cause::Exception;
+        };
+        if let Some(asked_bytes) = asked_bytes(error) {
+            return Cause::OutOfMemory {
+                limit_bytes: limits.memory_bytes,
                 peak_bytes: running.usage(0).peak_memory_bytes,
-                asked_bytes,
+                asked_bytes: Some(asked_bytes),
+            };
+        }
+        match (error.ename.as_str(), error.evalue.as_str()) {
+            // EFBIG: files may not grow while the workspace is over its quota.
+            ("OSError", text) if text.starts_with("[Errno 27]") => Cause::DiskLimit {
+                limit_bytes: limits.workspace_bytes,
             },
+            // A fork that is refused says no more than EAGAIN, as many other things do.
+            ("RuntimeError", "can't start new thread") => Cause::ProcessLimit {
+                limit: limits.processes,
+            },
+            _ => Cause::Exception,
         }
     }
 

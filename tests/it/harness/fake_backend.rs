@@ -1,7 +1,7 @@
 //! A backend without isolation and without Python: its agent speaks the real protocol, its kernel runs a script.
 //!
 //! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
-//! (prints the answer), `wait` (until interrupted), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `memory BYTES`
+//! (prints the answer), `rest SECONDS`, `wait` (until interrupted), `deaf` (until cancelled: SIGINT does nothing), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `memory BYTES`
 //! (so much is in use, of 1000), `cpu` (its processor time is used up), `immortal` (does not even die when killed), `checkpoint`
 //! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
@@ -14,7 +14,9 @@ use dashmap::DashMap;
 use evercell::model::id::SandboxId;
 use evercell::model::limits::Limits;
 use evercell::protocol::GENERATION;
-use evercell::protocol::agent::{AgentHello, Checkpoint, Hello, KernelExit, Kind, UsageReport};
+use evercell::protocol::agent::{
+    AgentHello, CANCEL, Checkpoint, Hello, KernelExit, Kind, UsageReport,
+};
 use evercell::protocol::codec::{Frame, FrameCodec};
 use evercell::protocol::kernel::{NumberedRequest, Request};
 use evercell::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, Stream};
@@ -23,6 +25,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::codec::Framed;
 
 /// What a test can do to the backend, and see of it.
@@ -223,6 +226,8 @@ struct Running {
 }
 
 enum Blocked {
+    Deaf,
+    Resting(Instant),
     Waiting,
     Stubborn,
     Immortal,
@@ -274,6 +279,10 @@ impl Agent {
                     sent = usize::try_from(hello.resume_after).expect("a count of frames");
                     control = Some(frames);
                 }
+                () = rested(self.cell.as_ref()) => {
+                    self.cell.as_mut().expect("it rests").blocked = None;
+                    self.step();
+                }
                 received = next(&mut control) => match received {
                     Some(Ok(_)) if self.mood.deaf.load(Ordering::Relaxed) => {}
                     Some(Ok(received)) => if let Some(answer) = self.handle(received) {
@@ -321,6 +330,9 @@ impl Agent {
                 self.request(request);
             }
             Kind::Interrupt => match self.cell.as_mut().and_then(|cell| cell.blocked.take()) {
+                Some(Blocked::Deaf) if received.payload != CANCEL => {
+                    self.cell.as_mut().expect("it runs").blocked = Some(Blocked::Deaf)
+                }
                 Some(blocked @ (Blocked::Stubborn | Blocked::Immortal)) => {
                     self.cell.as_mut().expect("it runs").blocked = Some(blocked)
                 }
@@ -407,7 +419,12 @@ impl Agent {
                     self.message(json!({ "type": "input_request", "request": request, "prompt": rest, "password": false }));
                     return block(&mut self.cell, Blocked::Asking);
                 }
+                "rest" => {
+                    let time = Duration::from_secs(rest.parse().expect("seconds"));
+                    return block(&mut self.cell, Blocked::Resting(Instant::now() + time));
+                }
                 "wait" => return block(&mut self.cell, Blocked::Waiting),
+                "deaf" => return block(&mut self.cell, Blocked::Deaf),
                 "immortal" => return block(&mut self.cell, Blocked::Immortal),
                 "stubborn" => return block(&mut self.cell, Blocked::Stubborn),
                 "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
@@ -528,6 +545,14 @@ impl Agent {
             number,
             payload,
         });
+    }
+}
+
+/// Waits for the end of a rest.
+async fn rested(cell: Option<&Running>) {
+    match cell.and_then(|cell| cell.blocked.as_ref()) {
+        Some(Blocked::Resting(until)) => sleep_until(*until).await,
+        _ => std::future::pending().await,
     }
 }
 

@@ -87,8 +87,11 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::Comm { message, .. } => format!("{} {}", json(&message.comm), message.comm_id),
         Event::DeadlineWarning { extendable_ms, .. } => format!("extendable by {extendable_ms} ms"),
         Event::DeadlineExtended {
-            by_ms, limit_ms, ..
-        } => format!("by {by_ms} to {limit_ms} ms"),
+            reason,
+            by_ms,
+            limit_ms,
+            ..
+        } => format!("{} by {by_ms} to {limit_ms} ms", json(reason)),
         Event::MemoryWarning {
             used_bytes,
             limit_bytes,

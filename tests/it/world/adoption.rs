@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use evercell::model::event::{Cause, CellStatus, Envelope, Event, Verdict};
+use evercell::model::event::{Cause, CellStatus, Envelope, Event, ExtendReason, Verdict};
 use evercell::model::id::CellId;
 use evercell::model::output::StreamName;
 use futures_util::future::join_all;
@@ -530,4 +530,46 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     };
     let came = timeout(PATIENCE, waiting).await;
     assert!(came.is_ok(), "it did not come to this: {what}");
+}
+
+#[tokio::test]
+async fn what_a_cell_shows_while_no_server_is_there_is_progress() {
+    let mut server = Server::start().await;
+    server.open("s").await;
+    let code = "import os, time\nopen('begun', 'w').close()\nend = time.time() + 7\nwhile time.time() < end: time.sleep(0.1)\n\
+                print('meanwhile', flush=True)\nopen('late', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.1)";
+    let body = json!({ "code": code, "limit_ms": 6000, "extend_on_progress_ms": 60_000 });
+    let cell = server.post("/v1/sessions/s/cells", &body).await.json()["cell"].clone();
+    let workspaces = server.data_dir().join("workspaces");
+    appears(&workspaces, "begun").await;
+    server.kill().await;
+    // The deadline passes while nobody looks.
+    appears(&workspaces, "late").await;
+    server.replace(&POOL).await;
+    server.request("PUT", "/v1/sessions/s/files/go", b"").await;
+    let cell = format!("/v1/sessions/s/cells/{}", cell.as_str().unwrap());
+    let result = server.get(&format!("{cell}?wait_ms=60000")).await.json();
+    assert_eq!(result["status"], "ok", "{result:#}");
+    let mut log = server.log("s").await.into_iter();
+    assert!(log.any(|envelope| matches!(
+        envelope.event,
+        Event::DeadlineExtended {
+            reason: ExtendReason::Progress,
+            ..
+        }
+    )));
+}
+
+/// Waits until a file is in one of the directories of that one.
+async fn appears(directory: &Path, name: &str) {
+    let there = || {
+        let mut entries = std::fs::read_dir(directory).unwrap();
+        entries.any(|entry| entry.unwrap().path().join(name).exists())
+    };
+    let look = async {
+        while !there() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, look).await.expect("the cell gets there");
 }
