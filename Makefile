@@ -33,8 +33,26 @@ env: prerequisites ## Make the Python environment of the kernels in ./.venv
 env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
 
+# What tells whether the notebook can be built and tested here: nothing else needs Node.
+NODE_READY := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: web-env
+web-env:
+	@! $(NODE_READY) || [ web/node_modules/.package-lock.json -nt web/package-lock.json ] || npm --prefix web ci --no-audit --no-fund --loglevel=error
+
+.PHONY: web
+web: web-env ## Build the notebook into web/dist, which is part of the program; needs Node 20.19 or newer
+	@$(NODE_READY) || { echo "missing: Node 20.19 or newer" >&2; exit 1; }
+	npm --prefix web run build
+
+.PHONY: pictures
+pictures: web-env env-test ## Take the pictures of the notebook in docs/notebook
+	@cargo build --locked --quiet --bin evercell
+	SCREENSHOTS="$(CURDIR)/docs/notebook" CHROMIUM="$(CHROMIUM)" npm --prefix web run test:browser -- looks
+
 .PHONY: test
-test: env-test ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
+test: env-test web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -48,6 +66,17 @@ test: env-test ## Run all tests; as root, those of isolation and rollback once m
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation and rollback as an ordinary user")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
+	if ! $(NODE_READY); then
+		echo "skipped: the notebook's tests, since Node 20.19 or newer is not installed" >> "$$skipped"
+	else
+		npm --prefix web test --silent || failed+=("the notebook's parts")
+		if [ -z "$(CHROMIUM)" ]; then
+			echo "skipped: the notebook in a browser, since chromium is not installed" >> "$$skipped"
+		else
+			cargo build --locked --quiet --bin evercell
+			CHROMIUM="$(CHROMIUM)" npm --prefix web run --silent test:browser || failed+=("the notebook in a browser")
+		fi
+	fi
 	sort -u "$$skipped"
 	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
@@ -58,13 +87,18 @@ chaos: env-test ## Inject a thousand faults and check what is left: make chaos C
 		cargo test --locked --test it chaos:: -- --nocapture --test-threads 1
 
 .PHONY: lint
-lint: env-test ## Check format, lints, documentation, imports and licences; warnings are errors
+lint: env-test web-env ## Check format, lints, documentation, imports and licences; warnings are errors
 	@cargo fmt --check
 	cargo clippy --locked --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --quiet --test tidy
 	$(VENV)/bin/ruff check kernel-image bench examples
 	$(VENV)/bin/ruff format --check kernel-image bench examples
+	if $(NODE_READY); then
+		npm --prefix web run --silent check
+	else
+		echo "skipped: the notebook's sources, and whether web/dist is built from them, since Node 20.19 or newer is not installed"
+	fi
 	if command -v cargo-deny >/dev/null; then
 		cargo deny --log-level error check bans licenses sources
 		if cargo deny --log-level off fetch db; then
@@ -94,7 +128,7 @@ bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine i
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included; ./.evercell stays
 	@cargo clean
-	rm -rf $(VENV) $(VENV).lock
+	rm -rf $(VENV) $(VENV).lock web/node_modules
 
 # Names everything that is missing at once, with the line that installs it.
 .PHONY: prerequisites

@@ -20,13 +20,17 @@ use super::frame::unknown_route;
 #[folder = "web/dist/"]
 struct Built;
 
-/// Stands in the page where the nonce of its style sheets goes.
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// Stands in a document and its policy where the nonce goes: for the style sheets that the editor makes.
 const NONCE: &str = "__NONCE__";
 
-/// What a frame may do: whatever it likes, within itself.
+/// What a frame may do: whatever it likes, within itself. The document has a policy of its own besides, under which it runs one script, by its hash, and
+/// that runs those of the output: else an output could run scripts in frames within the frame, where what the frame's own script takes away (WebRTC, which no
+/// policy knows) is there again. A nonce would not do: what a script imports inherits it.
 const FRAME_POLICY: HeaderValue = HeaderValue::from_static(
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; \
-     font-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; \
+     img-src data: blob:; font-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types default",
 );
 
 /// Names of servers are looked up ahead for nothing that an output links to: a name can carry a secret out.
@@ -35,28 +39,29 @@ const NO_PREFETCH: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("off"),
 );
 
-/// The page itself. It has a nonce of its own each time, for the style sheets that the editor makes, so it is never kept.
+/// What the page may do: run its own scripts, and speak to this server.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-__NONCE__'; img-src 'self' blob:; font-src 'self'; \
+     connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// The page itself. It has a nonce of its own each time, so it is never kept.
 pub(crate) async fn page() -> Response {
     let Some(file) = Built::get("index.html") else {
         return missing().into_response();
     };
     let nonce = Uuid::new_v4().simple().to_string();
-    let text = String::from_utf8_lossy(&file.data).replace(NONCE, &nonce);
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' blob:; font-src 'self'; connect-src 'self'; \
-         frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    let policy = HeaderValue::try_from(PAGE_POLICY.replace(NONCE, &nonce))
+        .expect("a nonce is hexadecimal digits");
+    let opener = (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
     );
-    let policy = HeaderValue::try_from(policy).expect("a nonce is hexadecimal digits");
     (
         [
-            (header::CONTENT_TYPE, html()),
+            (header::CONTENT_TYPE, HTML),
             (header::CONTENT_SECURITY_POLICY, policy),
-            (
-                HeaderName::from_static("cross-origin-opener-policy"),
-                HeaderValue::from_static("same-origin"),
-            ),
+            opener,
         ],
-        text,
+        String::from_utf8_lossy(&file.data).replace(NONCE, &nonce),
     )
         .into_response()
 }
@@ -67,7 +72,7 @@ pub(crate) async fn frame(headers: HeaderMap) -> Response {
         return missing().into_response();
     };
     let headers_of_frame = [
-        (header::CONTENT_TYPE, html()),
+        (header::CONTENT_TYPE, HTML),
         (header::CONTENT_SECURITY_POLICY, FRAME_POLICY),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         NO_PREFETCH,
@@ -164,10 +169,6 @@ fn entity_tag(file: &EmbeddedFile) -> HeaderValue {
     let hash = file.metadata.sha256_hash();
     let digits: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::try_from(format!("\"{digits}\"")).expect("a hash is hexadecimal digits")
-}
-
-fn html() -> HeaderValue {
-    HeaderValue::from_static("text/html; charset=utf-8")
 }
 
 /// That this program was built without the page.

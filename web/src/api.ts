@@ -87,7 +87,7 @@ export class Api {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("PUT", this.base + filePath(id, name));
-      request.setRequestHeader("Authorization", `Bearer ${this.token}`);
+      if (this.token !== "") request.setRequestHeader("Authorization", `Bearer ${this.token}`);
       request.upload.onprogress = (event) => onProgress(event.loaded);
       request.onerror = () => reject(new ApiError("unreachable", "the upload was cut off; nothing of it was kept", 0));
       request.onabort = () => reject(new DOMException("the upload was stopped", "AbortError"));

@@ -6,6 +6,7 @@ mod output;
 mod refusals;
 mod sessions;
 mod socket;
+mod web;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};

@@ -1,6 +1,7 @@
 // What runs in the frame that an output is drawn in. Its origin is nobody's, its network is closed, and all it can do is to ask the page for height,
 // or to say that a link was followed. Whatever the output's own scripts do to this code harms this output only.
 
+import { disarm, tame } from "./disarm.ts";
 import type { FromFrame, Theme, ToFrame } from "./messages.ts";
 
 const output = document.getElementById("output") as HTMLElement;
@@ -15,15 +16,27 @@ function dress(theme: Theme): void {
   for (const [name, colour] of Object.entries(theme.colours)) document.documentElement.style.setProperty(name, colour);
 }
 
-/** Draws markup and runs its scripts in their order, as a notebook does. */
+/** Draws markup and runs its scripts in their order, as a notebook does. They are run by this one, which alone may. */
 function drawHtml(html: string): void {
-  output.innerHTML = html;
-  for (const script of output.querySelectorAll("script")) {
-    const copy = document.createElement("script");
-    for (const { name, value } of script.attributes) copy.setAttribute(name, value);
-    copy.text = script.text;
-    script.replaceWith(copy);
+  // Tamed here too, for browsers without trusted types.
+  output.innerHTML = tame(html);
+  for (const element of output.querySelectorAll("*")) {
+    for (const { name, value } of [...element.attributes]) {
+      if (!name.startsWith("on")) continue;
+      element.removeAttribute(name);
+      element.addEventListener(name.slice(2), (event) => { (new Function("event", value) as (event: Event) => unknown).call(element, event); });
+    }
   }
+  for (const script of output.querySelectorAll("script")) {
+    if (script.src !== "" || !/^(|text\/javascript|application\/javascript)$/.test(script.type)) continue;
+    Object.defineProperty(document, "currentScript", { configurable: true, value: script });
+    try {
+      load(script.text);
+    } catch (error) {
+      fail(error);
+    }
+  }
+  Object.defineProperty(document, "currentScript", { configurable: true, value: null });
 }
 
 function runScript(code: string): void {
@@ -49,6 +62,7 @@ interface Plotly {
 
 type DrawVega = (element: HTMLElement, spec: unknown, isLite: boolean, ink: string) => Promise<void>;
 
+/** Runs a script as one of its own. */
 function load(library: string): void {
   // Indirect, so that it runs as a script of its own does.
   (0, eval)(library);
@@ -113,6 +127,7 @@ function measure(): void {
   say({ type: "height", height });
 }
 
+disarm();
 new ResizeObserver(measure).observe(output);
 addEventListener("load", measure);
 say({ type: "ready" });
