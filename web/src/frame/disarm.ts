@@ -1,14 +1,14 @@
 // Takes from a frame what no content security policy forbids, before anything hostile runs in it: WebRTC, which sends to wherever it is told, and hints
 // to look up or connect to a server, whose name can carry something out.
 //
-// There is no way round it within the frame: frames in it are of yet another origin and run no scripts, since none has the hash that it would need; and all markup that
+// There is no way round it within the frame: it has no frames, and if it had, they would be of yet another origin and run no scripts, since none has the hash that it would need; and all markup that
 // becomes elements comes through one gate, the default policy of trusted types, where the browser has them.
 
-/** Elements that reach out by themselves. None of them shows anything. */
-const REACHING = /^(?:.*:)?(?:link|meta|base)$/i;
+/** Elements that reach out by themselves. None of them could show anything under the policy of a frame, but browsers connect before they ask it. */
+const REACHING = /^(?:.*:)?(?:link|meta|base|iframe|frame|fencedframe|object|embed)$/i;
 
 /** A tag begins with `<` and its name, with nothing between, wherever a parser may be. `metadata` of SVG does no harm. */
-const TAG = /<(?=link|meta(?!data)|base)/gi;
+const TAG = /<(?=link|meta(?!data)|base|iframe|frame|fencedframe|object|embed)/gi;
 
 /** Markup without elements that reach out. */
 export function tame(html: string): string {

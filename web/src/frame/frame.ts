@@ -114,7 +114,7 @@ addEventListener(
     if (!(link instanceof HTMLAnchorElement)) return;
     if (link.getAttribute("href")?.startsWith("#") === true) return;
     event.preventDefault();
-    say({ type: "link", url: link.href });
+    if (event.isTrusted) say({ type: "link", url: link.href });
   },
   true,
 );

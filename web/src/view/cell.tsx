@@ -45,7 +45,11 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   return (
     <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
       aria-label={label} aria-current={isSelected ? "true" : undefined}
-      onMouseDown={(event) => { if (!(event.target as Element).closest(".cm-editor, button, a, input, .text")) session.select(cell.id); }}
+      onMouseDown={(event) => {
+        // The path, not the ancestors: what was clicked may be gone already, as a completion that was chosen.
+        const isOwn = event.composedPath().some((node) => node instanceof Element && node.matches(".cm-editor, button, a, input, .text"));
+        if (!isOwn) session.select(cell.id);
+      }}
       onFocusIn={(event) => {
         if ((event.target as Element).closest(".cm-editor") !== null) session.select(cell.id, "edit");
         else if (!isSelected) session.select(cell.id);
