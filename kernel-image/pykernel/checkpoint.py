@@ -164,6 +164,16 @@ class Checkpoints:
                 moment = Moment.WAITS
         self._make(moment)
 
+    def hold(self, request):
+        """Makes a twin because the agent asked for it, whatever that costs.
+
+        Returns whether this process is one that was woken.
+        """
+        made = self._twins.make(self._after, request)
+        if made == 0:
+            self._begin_anew()
+        return made == 0
+
     def _is_contended(self):
         """Tells whether processors were scarce since the last silence."""
         before, self._at_silence = self._at_silence, linux.processor_times()
@@ -173,8 +183,9 @@ class Checkpoints:
     def _make(self, moment):
         """Makes a twin, if it should be. Returns whether this process is one that was woken."""
         if os.environ.get(SWITCH) == "off":
-            self.reason, self.is_due = "off", False
-            if self._twin is not None:
+            self.reason = "off"
+            # To end the one that a warm kernel comes with takes time too.
+            if self._twin is not None and moment is Moment.THINKS:
                 self._twins.end(self._twin)
                 self._twin = None
             return False

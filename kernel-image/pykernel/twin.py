@@ -65,10 +65,11 @@ class Twins:
         # What it costs to write to a page shared with a twin, in seconds: measured with the first one.
         self.page_cost = None
 
-    def make(self, after):
+    def make(self, after, hold=None):
         """Forks a twin, made after the execution `after`, and returns its pid once the agent has heard of it.
 
-        In the twin it returns 0, when that is woken and is the kernel. Raises `OSError` when there is none.
+        `hold` is the request by which the agent asked for it, if it did. In the twin it returns 0, when that
+        is woken and is the kernel. Raises `OSError` when there is none.
         """
         alone = _tasks() == 1
         if not alone:
@@ -86,7 +87,7 @@ class Twins:
                 pid = _fork(alone)
             if pid == 0:
                 os.close(known)
-                self._wake(self._sleep(after, tell), files, mask)
+                self._wake(self._sleep({"after": after, "hold": hold}, tell), files, mask)
             else:
                 os.close(tell)
                 _wait_for_end(known)
@@ -143,7 +144,7 @@ class Twins:
             return 0
         return max(sum(int(size[1]) for size in sizes) // 4 - self._ahead, 0)
 
-    def _sleep(self, after, tell):
+    def _sleep(self, announcement, tell):
         """Tells the agent of this twin, and waits. Returns the new descriptors by name, or never."""
         try:
             # Out of the kernel's process group: what is sent to that is not for a twin.
@@ -155,20 +156,17 @@ class Twins:
             door.setblocking(True)
             twins = _socket.socket(fileno=self._descriptors["twins"])
             rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))
-            twins.sendmsg([json.dumps({"after": after}).encode()], [rights], _socket.MSG_DONTWAIT)
+            twins.sendmsg([json.dumps(announcement).encode()], [rights], _socket.MSG_DONTWAIT)
             twins.detach()
             theirs.close()
             # The kernel waits for this end of file.
             os.close(tell)
-            space = _socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
-            packet, ancillary, _, _ = door.recvmsg(LARGEST_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
-            door.close()
-            if not packet:
-                os._exit(0)
-            numbers = array.array("i")
-            for _, _, data in ancillary:
-                numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-            return dict(zip(json.loads(packet)["fds"], numbers, strict=True))
+            while True:
+                operation, new = _receive(door)
+                if operation == "wake":
+                    door.close()
+                    return new
+                door = _split(door, new["door"])
         except BaseException:
             # Nobody misses a twin that does not come to be.
             os._exit(1)
@@ -201,6 +199,45 @@ class Twins:
             names = ", ".join(threads)
             text = f"evercell: threads do not survive a rollback; these have ended: {names}\n"
             self._ring.put(STDERR, text.encode(errors="replace"))
+
+
+def _receive(door):
+    """Waits for what the agent wants of this twin: the operation, and descriptors by name.
+
+    End of file ends it.
+    """
+    space = _socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+    packet, ancillary, _, _ = door.recvmsg(LARGEST_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+    if not packet:
+        os._exit(0)
+    numbers = array.array("i")
+    for _, _, data in ancillary:
+        numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    wanted = json.loads(packet)
+    return wanted["op"], dict(zip(wanted["fds"], numbers, strict=True))
+
+
+def _split(door, descriptor):
+    """Forks this twin once more, so that one can be woken and the other sleeps on.
+
+    Returns the door of the one that this process is. Where the fork fails nobody says a word at the new door,
+    and its end of file tells the agent.
+    """
+    try:
+        pid = _fork(alone=True)
+    except OSError:
+        pid = -1
+    if pid:
+        os.close(descriptor)
+        return door
+    door.close()
+    with contextlib.suppress(OSError):
+        os.setsid()
+    fresh = _socket.socket(fileno=descriptor)
+    fresh.setblocking(True)
+    # Who it is the system tells the agent.
+    fresh.send(b"{}")
+    return fresh
 
 
 def _tasks():

@@ -42,6 +42,29 @@ def test_twenty_losses_in_a_row(kernel):
     kernel.close()
 
 
+def test_a_twin_that_is_kept_is_woken_as_often_as_wanted(kernel):
+    kernel.ok("import os, random; kept = [1]; random.seed(5)")
+    held = kernel.hold()
+    drawn = kernel.result("random.random(), kept, len(In)")
+    groups = set()
+    for _ in range(3):
+        kernel.ok("kept.append(2)")
+        if kernel.twin:
+            kernel.twin.close()
+        kernel.twin = held.copy()
+        assert kernel.twin.pid != held.pid
+        kernel.start("os._exit(1)")
+        kernel.wait_end()
+        kernel = kernel.restored()
+        assert kernel.ready["execution_count"] == 1
+        assert kernel.result("random.random(), kept, len(In)") == drawn
+        # What is sent to its group is not for the twin that is kept.
+        groups.add(os.getpgid(kernel.pid))
+    assert os.getpgid(held.pid) not in groups
+    held.close()
+    kernel.close()
+
+
 def test_the_random_stream_goes_on(kernel):
     draw = "random.random(), float(np.random.rand()), float(own.random())"
     kernel.ok("import random, numpy as np; own = np.random.default_rng(); random.seed(7); np.random.seed(7)")

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::id::{CellId, SessionId};
+use super::checkpoint::DropReason;
+use super::id::{CellId, CheckpointName, SessionId};
 use super::note::StateNote;
 use super::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
 pub use deadline::{ExtendReason, InterruptReason, Rung};
@@ -52,6 +53,9 @@ pub enum Event {
         warm: bool,
         /// How long the session waited for it.
         took_ms: u64,
+        /// The held checkpoint that it is, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<CheckpointName>,
     },
     /// A kernel could not be started. The session stays; the next cell or a restart tries again.
     KernelFailed {
@@ -69,6 +73,20 @@ pub enum Event {
         cause: Cause,
         /// What became of the variables.
         state: Verdict,
+    },
+    /// A checkpoint is held under this name from now on. One that had the name before is not there any more.
+    CheckpointHeld {
+        /// The name.
+        name: CheckpointName,
+        /// The number of the last counted cell that its variables have seen.
+        execution_count: u32,
+    },
+    /// A checkpoint is not held any more.
+    CheckpointDropped {
+        /// Its name.
+        name: CheckpointName,
+        /// Why.
+        reason: DropReason,
     },
     /// A cell was accepted.
     CellQueued {
@@ -278,6 +296,8 @@ impl Event {
             | Self::KernelFailed { .. }
             | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
+            | Self::CheckpointHeld { .. }
+            | Self::CheckpointDropped { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }
             | Self::DisplayData { cell, .. }
@@ -309,8 +329,10 @@ pub enum StartReason {
     Restarted,
     /// The one before was lost.
     Recovered,
-    /// The one before was lost, and a checkpoint has taken its place.
+    /// The one before was lost, or somebody wanted to go back, and a checkpoint has taken its place.
     RolledBack,
+    /// Somebody wanted the last cell undone, and the checkpoint from before it has taken the kernel's place.
+    Undone,
 }
 
 /// Whether there was a checkpoint to go back to while a cell ran.
@@ -418,6 +440,13 @@ pub enum Cause {
     },
     /// Somebody asked for a restart.
     Restart,
+    /// Somebody wanted to go back to a checkpoint.
+    RolledBack {
+        /// Its name.
+        to: CheckpointName,
+    },
+    /// Somebody wanted the last cell undone.
+    Undone,
     /// No kernel could be started.
     NoKernel,
     /// The sandbox went away.
@@ -438,6 +467,11 @@ pub enum Verdict {
     RolledBack {
         /// The cell.
         before: CellId,
+    },
+    /// They are as they were when this checkpoint was last held.
+    Restored {
+        /// Its name.
+        checkpoint: CheckpointName,
     },
     /// They are gone.
     Lost {

@@ -1,6 +1,7 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
 mod adoption;
+mod checkpoints;
 mod command_line;
 mod docs;
 mod examples;

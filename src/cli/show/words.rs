@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Detail;
 use crate::config::units::{show_duration, show_size};
+use crate::model::checkpoint::DropReason;
 use crate::model::event::{
     Cause, CellStatus, EndReason, Event, ExtendReason, InputOutcome, InterruptReason, Rung,
     StartReason, Usage, Verdict,
@@ -24,9 +25,10 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             warm,
             took_ms,
             reason,
+            ..
         } if everything => {
             let how = match (reason, warm) {
-                (StartReason::RolledBack, _) => "from a checkpoint",
+                (StartReason::RolledBack | StartReason::Undone, _) => "from a checkpoint",
                 (_, true) => "from the pool",
                 (_, false) => "made anew",
             };
@@ -43,6 +45,10 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             cause_in_words(cause),
             verdict(state)
         )),
+        Event::CheckpointHeld { name, .. } => Some(format!("checkpoint `{name}` is held")),
+        Event::CheckpointDropped { name, reason } => {
+            Some(format!("checkpoint `{name}` is gone: {}", dropped(*reason)))
+        }
         Event::InputClosed { outcome, .. } => match outcome {
             InputOutcome::Answered => None,
             InputOutcome::TimedOut => Some("nobody answered in time".to_owned()),
@@ -173,6 +179,8 @@ fn cause_in_words(cause: &Cause) -> String {
         Cause::Unresponsive => "the kernel could not be killed".to_owned(),
         Cause::BrokenProtocol { how } => format!("the kernel broke its protocol ({how})"),
         Cause::Restart => "the kernel was restarted".to_owned(),
+        Cause::RolledBack { to } => format!("it went back to checkpoint `{to}`"),
+        Cause::Undone => "the last cell was undone".to_owned(),
         Cause::NoKernel => "no kernel could be started".to_owned(),
         Cause::SandboxLost => "the sandbox went away".to_owned(),
         Cause::ServerStopped => "the server stopped".to_owned(),
@@ -184,7 +192,20 @@ fn verdict(state: &Verdict) -> String {
     match state {
         Verdict::Kept => "variables are kept".to_owned(),
         Verdict::RolledBack { .. } => "variables are as they were before the cell".to_owned(),
+        Verdict::Restored { checkpoint } => {
+            format!("variables are as they were in checkpoint `{checkpoint}`")
+        }
         Verdict::Lost { why } => format!("variables are lost: {why}"),
+    }
+}
+
+fn dropped(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Asked => "somebody dropped it",
+        DropReason::Memory => "there was no memory for it any more",
+        DropReason::ProcessEnded => "its process was killed",
+        DropReason::Restarted => "the kernel was restarted",
+        DropReason::SandboxLost => "the sandbox went away",
     }
 }
 

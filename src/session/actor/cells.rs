@@ -216,6 +216,9 @@ impl Actor {
         if running.execution_count.is_some() {
             self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
         }
+        if !running.request.silent {
+            self.unprotected = reply.unprotected;
+        }
         let checkpoint = running.protection(reply.unprotected);
         self.pending.push(Event::CellFinished {
             cell: running.cell,
@@ -259,7 +262,7 @@ impl Actor {
             cause: Some(cause.clone()),
             checkpoint: match &state {
                 Verdict::RolledBack { before } => Some(Protection::Before(*before)),
-                Verdict::Kept | Verdict::Lost { .. } => None,
+                Verdict::Kept | Verdict::Restored { .. } | Verdict::Lost { .. } => None,
             },
             state,
             execution_count: running.execution_count,

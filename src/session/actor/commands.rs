@@ -55,6 +55,9 @@ impl Actor {
                 let answer = self.restart_asked();
                 self.answer_later(reply, answer);
             }
+            Command::Hold { name, reply } => self.hold(name, reply),
+            Command::Release { name, reply } => self.release(name, reply),
+            Command::GoBack { target, reply } => self.go_back(target, reply),
             Command::Input { answer, reply } => {
                 let answer = self.answer_input(answer);
                 self.answer_later(reply, answer);
@@ -393,17 +396,23 @@ impl Actor {
     }
 
     fn put_question(&mut self, request: Request) -> Result<u64, SessionError> {
-        if self.running.is_some() {
-            return Err(Denied::KernelBusy.into());
-        }
+        self.at_rest()?;
         if self.asks.len() >= MAX_ASKS {
             return Err(Denied::Busy.into());
         }
+        Ok(self.tell_kernel(request))
+    }
+
+    /// Whether the kernel is there and runs no cell.
+    pub(super) fn at_rest(&self) -> Result<(), Denied> {
+        if self.running.is_some() {
+            return Err(Denied::KernelBusy);
+        }
         if !self.kernel.is_ready() {
             let problem = self.kernel.problem().unwrap_or("it is being started");
-            return Err(Denied::NoKernel(problem.to_owned()).into());
+            return Err(Denied::NoKernel(problem.to_owned()));
         }
-        Ok(self.tell_kernel(request))
+        Ok(())
     }
 
     async fn comm(&mut self, message: CommMessage) -> Result<(), SessionError> {
