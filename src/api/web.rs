@@ -167,7 +167,10 @@ fn tagged(headers: &HeaderMap, file: EmbeddedFile) -> Response {
 
 fn entity_tag(file: &EmbeddedFile) -> HeaderValue {
     let hash = file.metadata.sha256_hash();
-    let digits: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     HeaderValue::try_from(format!("\"{digits}\"")).expect("a hash is hexadecimal digits")
 }
 
