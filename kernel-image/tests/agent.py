@@ -338,7 +338,14 @@ class Kernel:
         for descriptor in (self._doorbell, *self._pipes, self._control.fileno()):
             poll.register(descriptor, select.POLLIN)
         # The writer may have looked just before the announcement: once more, a millisecond later.
-        ended = os.pidfd_open(self.pid) if self.pid else None
+        try:
+            ended = os.pidfd_open(self.pid) if self.pid else None
+        except ProcessLookupError:
+            # It is gone. The control socket does not say so as long as a twin has it too.
+            while self._read_ring():
+                pass
+            self._read_pipes([1 << 20] * 2)
+            raise KernelEnded(self.text("stderr")) from None
         if ended is not None:
             poll.register(ended, select.POLLIN)
         ready = poll.poll(1)

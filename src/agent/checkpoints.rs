@@ -122,9 +122,16 @@ impl Checkpoints {
     }
 
     fn add(&mut self, twin: Twin) {
+        let before = twin.place.before.as_deref();
         self.keep(|twins, last| {
-            let undoes = |twin: &Twin| last.is_some() && twin.place.before.as_deref() == last;
-            twins.iter().rposition(undoes)
+            let undoes = |before: Option<&str>| last.is_some() && before == last;
+            // One that comes when the cell after it has begun undoes that itself.
+            if undoes(before) {
+                return None;
+            }
+            twins
+                .iter()
+                .rposition(|twin| undoes(twin.place.before.as_deref()))
         });
         self.twins.push(twin);
     }

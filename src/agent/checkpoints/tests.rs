@@ -182,6 +182,21 @@ fn between_cells_there_is_one_more_from_before_the_last_cell() {
 }
 
 #[test]
+fn one_that_comes_when_its_cell_has_begun_is_the_only_one_beside_it() {
+    let mut twins = Twins::default();
+    twins.comes(0);
+    twins.runs(1, "a");
+    let late = twins.comes(0);
+    assert_eq!(twins.checkpoints.pids(), [late]);
+    assert_eq!(twins.undoing(), Ok(late));
+    // Beside a silent one, what undoes the cell before that is kept.
+    twins.runs_silently(2);
+    let silent = twins.comes(1);
+    assert_eq!(twins.checkpoints.pids(), [late, silent]);
+    assert_eq!(twins.undoing(), Ok(late));
+}
+
+#[test]
 fn a_name_stays_until_it_is_dropped_or_given_to_another() {
     let mut twins = Twins::default();
     let one = twins.hold(7, "a", 0);

@@ -110,6 +110,16 @@ async fn what_a_twin_holds_does_not_make_a_cell_fail_that_fits_without_it() {
 }
 
 #[tokio::test]
+async fn when_memory_runs_out_linux_takes_the_kernel_before_anything_else() {
+    let server = Server::start().await;
+    server.open("s").await;
+    server.protect("s").await;
+    let code = "import os\nscores = {int(pid): int(open(f'/proc/{pid}/oom_score_adj').read()) for pid in os.listdir('/proc') if pid.isdigit()}\n\
+                own = scores.pop(os.getpid())\nprint(own, all(own > other for other in scores.values()))";
+    assert_eq!(server.prints("s", code).await, "1000 True\n");
+}
+
+#[tokio::test]
 async fn the_log_says_what_was_rolled_back_and_the_count_goes_on() {
     let server = Server::start().await;
     server.open("s").await;
