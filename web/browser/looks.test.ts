@@ -1,20 +1,26 @@
 import axe from "axe-core";
-import { mkdirSync, mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { expect, inject, test } from "vitest";
 import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
-import { ask } from "./server.ts";
+import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
 
-/** Where pictures go: `SCREENSHOTS=docs/notebook` keeps them, otherwise they are made and thrown away. */
-const place = process.env["SCREENSHOTS"] ?? mkdtempSync(join(tmpdir(), "evercell-pictures-"));
-mkdirSync(place, { recursive: true });
+/** Where the pictures of the documentation go; without it none are kept. */
+const place = process.env["SCREENSHOTS"];
+const KEPT = ["light", "dark", "narrow", "first-run", "files", "checkpoints", "verdict", "running", "sessions"];
 
-async function picture(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(place, `${name}.png`), animations: "disabled", caret: "hide" });
+async function picture(page: Page, name: string, height: number): Promise<void> {
+  const width = page.viewportSize()?.width ?? 1180;
+  await page.setViewportSize({ width, height });
+  // Nothing is pointed at, and what was typed has been saved.
+  await page.mouse.move(0, 0);
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.locator(".saved").waitFor({ state: "detached" });
+  const path = place !== undefined && KEPT.includes(name) ? { path: join(place, `${name}.png`) } : {};
+  await page.screenshot({ ...path, animations: "disabled", caret: "hide" });
 }
 
 /** What axe finds serious or worse in the page as it stands. */
@@ -27,35 +33,31 @@ async function seriousFaults(page: Page): Promise<string[]> {
 }
 
 const LOAD = `import pandas as pd
-wine = pd.DataFrame({
-    "cultivar": ["Barbera", "Barolo", "Grignolino"],
-    "alcohol": [13.15, 13.74, 12.32],
-    "flavanoids": [0.78, 2.98, 2.08],
-    "proline": [633.12, 1115.71, 519.51],
-})
-print(len(wine), "cultivars, nothing missing")
-wine`;
+wine = pd.read_csv("wine.csv").drop_duplicates()
+wine["cultivar"] = wine["cultivar"].str.strip().str.capitalize()
+print(len(wine), "wines of", wine["cultivar"].nunique(), "cultivars")
+wine.groupby("cultivar")[["alcohol", "color_intensity", "flavanoids", "proline"]].mean().round(2)`;
 
-const PLOT = `import numpy as np
-import matplotlib.pyplot as plt
-rng = np.random.default_rng(7)
-fig, ax = plt.subplots(figsize=(6.4, 3.1))
-for (name, x, y) in zip(wine.cultivar, wine.flavanoids, [7.4, 5.5, 3.1]):
-    ax.scatter(rng.normal(x, 0.35, 55), rng.normal(y, 0.9, 55), s=18, alpha=0.75, label=name)
-ax.set(xlabel="flavanoids", ylabel="colour intensity")
-ax.legend(frameon=False)
+const PLOT = `import matplotlib.pyplot as plt
+figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+for cultivar, group in wine.groupby("cultivar"):
+    axes.scatter(group["flavanoids"], group["color_intensity"], s=20, alpha=0.7, label=cultivar)
+axes.set(xlabel="flavanoids", ylabel="colour intensity")
+axes.legend(frameon=False)
 plt.show()`;
+
+const TEXT = "## Three wines from Piedmont\n\nWhich cultivar is it? The flavanoids $f$ and the colour intensity $c$ nearly say it alone.";
 
 async function conversation(page: Page): Promise<void> {
   await page.getByRole("button", { name: "Write a first cell" }).click();
   await page.keyboard.press("Escape");
   await page.keyboard.press("m");
   await page.keyboard.press("Enter");
-  await page.keyboard.insertText("## Three wines from Piedmont\n\nWhich cultivar is it? The flavanoids $f$ and the colour intensity $c$ nearly say it alone.");
+  await page.keyboard.insertText(TEXT);
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.insertText(LOAD);
   await page.keyboard.press("Control+Enter");
-  await page.frameLocator(".frame").getByText("1115.71").waitFor();
+  await page.frameLocator(".frame").getByText("Grignolino").waitFor();
   await isIdle(page);
   await runCell(page, PLOT);
   await page.locator(".picture img").waitFor();
@@ -64,49 +66,61 @@ async function conversation(page: Page): Promise<void> {
 
 test("every state of the page is legible, light and dark, wide and narrow, and axe finds nothing serious", async () => {
   const faults: Record<string, string[]> = {};
-  const look = async (page: Page, name: string): Promise<void> => {
-    await picture(page, name);
+  const look = async (page: Page, name: string, height: number): Promise<void> => {
+    await picture(page, name, height);
     faults[name] = await seriousFaults(page);
   };
-  const light = await visitor({ viewport: { width: 1180, height: 880 } });
+  const light = await visitor();
   const name = "wine";
   await ask(inject("url"), "PUT", `/v1/sessions/${name}`, { cell_ms: 30_000 });
+  const table = readFileSync(new URL("../../examples/data/wine.csv", import.meta.url));
+  await fetch(`${inject("url")}/v1/sessions/${name}/files/wine.csv`, { method: "PUT", headers: { Authorization: `Bearer ${TOKEN}` }, body: table });
   // Where the font for Chinese is missing figures warn of it, which is not what these pictures are about.
   await ask(inject("url"), "POST", `/v1/sessions/${name}/run`, { silent: true, code: "import matplotlib; matplotlib.rcParams['font.family'] = ['sans-serif']" });
   const page = await openSession(light, name);
   await page.locator(".first-run").waitFor();
-  await look(page, "first-run");
+  await look(page, "first-run", 620);
   await conversation(page);
   await page.keyboard.press("Escape");
   await page.locator(".cell").nth(1).click({ position: { x: 8, y: 12 } });
-  await page.evaluate(() => scrollTo(0, 0));
-  await look(page, "light");
+  await look(page, "light", 1090);
   await page.getByRole("button", { name: "Variables", exact: true }).click();
   await page.getByRole("row", { name: /wine/ }).waitFor();
-  await look(page, "variables");
+  await look(page, "variables", 860);
   await page.getByRole("button", { name: "Files", exact: true }).click();
-  await page.getByLabel("Files to upload").setInputFiles({ name: "wine.csv", mimeType: "text/csv", buffer: Buffer.from("cultivar,alcohol,since\nBarbera,13.15,2019-04-01\nBarolo,13.74,2018-10-12\nGrignolino,12.32,2021-02-20\n") });
   await page.getByRole("button", { name: /^wine\.csv/ }).click();
-  await page.getByRole("region", { name: "wine.csv" }).getByText("13.74").waitFor();
-  await look(page, "files");
-  await page.getByRole("button", { name: "Files", exact: true }).click();
+  await page.getByRole("region", { name: "wine.csv" }).getByText("12.81").waitFor();
+  await look(page, "files", 760);
+  await page.getByRole("button", { name: "Checkpoints", exact: true }).click();
+  for (const checkpoint of ["loaded", "before-the-model"]) {
+    await page.getByLabel("Name of the checkpoint").fill(checkpoint);
+    await page.getByRole("button", { name: "Keep", exact: true }).click();
+    await page.getByRole("button", { name: `Go back to ${checkpoint}` }).waitFor();
+  }
+  await look(page, "checkpoints", 620);
+  await page.getByRole("button", { name: "Checkpoints", exact: true }).click();
   await page.keyboard.press("?");
   await page.getByRole("dialog").getByText("Run and go to the next cell").waitFor();
-  await look(page, "keys");
+  await look(page, "keys", 760);
   await page.keyboard.press("Escape");
 
-  const dark = await visitor({ viewport: { width: 1180, height: 880 }, colorScheme: "dark" });
+  const dark = await visitor({ colorScheme: "dark" });
   const night = await openSession(dark, name);
   await night.locator(".picture img").waitFor();
-  await night.frameLocator(".frame").getByText("1115.71").waitFor();
+  await night.frameLocator(".frame").getByText("Grignolino").waitFor();
   await night.locator(".markdown math").first().waitFor();
-  await look(night, "dark");
+  await look(night, "dark", 1090);
 
   const phone = await visitor({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
   const small = await openSession(phone, name);
-  await small.frameLocator(".frame").getByText("1115.71").waitFor();
-  await look(small, "narrow");
+  await small.frameLocator(".frame").getByText("Grignolino").waitFor();
+  await look(small, "narrow", 780);
   expect(await small.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  for (const panel of ["Files", "Variables", "Checkpoints"]) {
+    await small.getByRole("button", { name: panel, exact: true }).click();
+    await small.getByRole("complementary", { name: panel }).getByText(/wine\.csv|DataFrame|before-the-model/).first().waitFor();
+    await look(small, `narrow, ${panel.toLowerCase()}`, 780);
+  }
 
   const trouble = "training";
   await ask(inject("url"), "PUT", `/v1/sessions/${trouble}`, { cell_ms: 30_000, warning_ms: 29_000, ceiling_ms: 900_000 });
@@ -114,26 +128,26 @@ test("every state of the page is legible, light and dark, wide and narrow, and a
   await runCell(bad, "prices = {'Barolo': 38.5}\nprices['Barbera']");
   await bad.getByText("KeyError: 'Barbera'").first().waitFor();
   await isIdle(bad);
+  // Meanwhile the kernel rests, and has a checkpoint from right before the next cell.
+  const login = await (await visitor()).newPage();
+  await login.goto(inject("url"));
+  await login.getByLabel("Token").waitFor();
+  await look(login, "login", 620);
   await runCell(bad, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)");
   await shows(bad, "The kernel was killed by SIGKILL.");
   await isIdle(bad);
-  await look(bad, "verdict");
+  await look(bad, "verdict", 520);
   await runCell(bad, "import sys, time\nfor epoch in range(1, 201):\n    print(f'\\repoch {epoch} of 200, loss {1 / epoch:.3f}', end='')\n    time.sleep(0.2)");
   await bad.getByText("Stops soon. More time?").waitFor();
   await runCell(bad, "print('when that is done')");
   await shows(bad, "Next to run");
-  await look(bad, "running");
+  await look(bad, "running", 830);
   const list = await light.newPage();
   await list.goto(`${inject("url")}/`);
-  await list.locator(".sessions li").first().waitFor();
-  await look(list, "sessions");
+  await list.locator(".sessions li").nth(1).waitFor();
+  await look(list, "sessions", 480);
   await bad.getByRole("button", { name: "Interrupt", exact: true }).click();
   await isIdle(bad);
-
-  const login = await (await visitor()).newPage();
-  await login.goto(inject("url"));
-  await login.getByLabel("Token").waitFor();
-  await look(login, "login");
   expect(Object.entries(faults).filter(([, found]) => found.length > 0)).toEqual([]);
 });
 

@@ -86,7 +86,7 @@ export interface Notice {
   readonly seq: Seq;
   readonly at: Millis;
   readonly after: CellId | null;
-  readonly kind: "restarted" | "recovered" | "rolled_back" | "lost" | "failed" | "adopted" | "ended" | "reopened";
+  readonly kind: "restarted" | "recovered" | "rolled_back" | "lost" | "failed" | "adopted" | "ended" | "reopened" | "dropped";
   readonly cause: Cause | null;
   readonly state: Verdict | null;
   readonly text: string;
@@ -111,15 +111,17 @@ export interface Notebook {
   readonly background: readonly Output[];
   /** In which cells there is a display of an id. */
   readonly displays: ReadonlyMap<string, readonly CellId[]>;
-  /** How often cells have finished: whatever is asked of the kernel is stale after that. */
+  /** How often cells have finished and kernels have started: whatever is asked of the kernel is stale after that. */
   readonly finishedCount: number;
+  /** How often checkpoints that somebody holds have changed: the list of them is stale after that. */
+  readonly heldCount: number;
   /** The last messages of the comms, for whoever draws widgets. */
   readonly comms: readonly (CommMessage & { readonly from: string; readonly seq: Seq })[];
 }
 
 export const EMPTY: Notebook = {
   seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), running: null, queue: [], lastStarted: null,
-  notices: [], background: [], displays: new Map(), finishedCount: 0, comms: [],
+  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, comms: [],
 };
 
 /** What the page writes into `origin` of the cells it runs, so that the log says which cell of the notebook a run belongs to. */
@@ -167,6 +169,9 @@ function apply(draft: Draft, event: Event): void {
     case "kernel_started":
       draft.status = "idle";
       draft.python = event.python;
+      // What was asked for before may stand in its variables no more.
+      draft.finishedCount += 1;
+      draft.heldCount += 1;
       if (event.reason === "restarted") notice(draft, event, { kind: "restarted" });
       if (event.reason === "recovered") notice(draft, event, { kind: "recovered" });
       break;
@@ -181,8 +186,16 @@ function apply(draft: Draft, event: Event): void {
       draft.status = "restarting";
       // A restart that somebody asked for is told when the new kernel is there.
       if (event.cause.kind !== "restart") {
-        notice(draft, event, { kind: event.state.verdict === "rolled_back" ? "rolled_back" : "lost", cause: event.cause, state: event.state });
+        notice(draft, event, { kind: event.state.verdict === "lost" ? "lost" : "rolled_back", cause: event.cause, state: event.state });
       }
+      break;
+    case "checkpoint_held":
+      draft.heldCount += 1;
+      break;
+    case "checkpoint_dropped":
+      draft.heldCount += 1;
+      // Whoever drops one or restarts knows it.
+      if (event.reason !== "asked" && event.reason !== "restarted") notice(draft, event, { kind: "dropped", cause: { kind: event.reason }, text: event.name });
       break;
     case "cell_queued":
       queue(draft, event);

@@ -368,6 +368,20 @@ export class Session {
     });
   }
 
+  confirmUndo(): void {
+    this.show({
+      kind: "confirm", title: "Undo the last cell?", text: "Variables go back to what they were before it. What it shows, and the files it wrote, stay. There is no redo.",
+      yes: "Undo it", run: () => this.command("undo"),
+    });
+  }
+
+  confirmGoBack(checkpoint: string): void {
+    this.show({
+      kind: "confirm", title: `Go back to “${checkpoint}”?`, text: "Variables go back to what they were when it was made; those of now are gone unless they have a checkpoint too. Outputs and files stay.",
+      yes: "Go back", run: () => this.command("rollback", { checkpoint }),
+    });
+  }
+
   answer(request: string, value: string | null): void {
     this.command("input", value === null ? { request, eof: true } : { request, value });
   }

@@ -30,6 +30,8 @@ export function causeText(cause: Cause): string {
     case "unresponsive": return "The kernel could not be stopped, so its sandbox was given up";
     case "broken_protocol": return "The kernel no longer spoke as a kernel does";
     case "restart": return "Stopped by a restart";
+    case "rolled_back": return `Went back to checkpoint “${cause.to ?? ""}”`;
+    case "undone": return "The last cell was undone";
     case "no_kernel": return "Not run, because no kernel could be started";
     case "sandbox_lost": return "The sandbox went away";
     case "server_stopped": return "Stopped with the server";
@@ -44,6 +46,7 @@ export function stateText(state: Verdict, here: string | null, nameOf: (cell: st
     case "kept": return "Your variables are kept.";
     case "rolled_back":
       return state.before === here ? "Your variables are as they were before this cell." : `Your variables are as they were before ${nameOf(state.before)}.`;
+    case "restored": return `Your variables are as they were at checkpoint “${state.checkpoint}”.`;
     case "lost": return `Your variables are lost: ${state.why}.`;
   }
 }
@@ -64,12 +67,27 @@ export function toldOfNotice(notice: Notice, nameOf: (cell: string) => string): 
   switch (notice.kind) {
     case "restarted": return { tone: "calm", title: "The kernel was restarted.", detail: "Variables begin anew; files are kept." };
     case "recovered": return { tone: "bad", title: "A new kernel was started.", detail: "Its variables are empty." };
-    case "rolled_back": return { tone: "warn", title: notice.cause === null ? "Rolled back." : `${causeText(notice.cause)}.`, detail: state };
+    case "rolled_back": return { tone: isWanted(notice) ? "calm" : "warn", title: notice.cause === null ? "Rolled back." : `${causeText(notice.cause)}.`, detail: state };
     case "lost": return { tone: "bad", title: notice.cause === null ? "The kernel was lost." : `${causeText(notice.cause)}.`, detail: state };
     case "failed": return { tone: "bad", title: "No kernel could be started.", detail: `${notice.text} Running a cell tries again.` };
     case "adopted": return { tone: "calm", title: "The server was restarted.", detail: `The kernel went on meanwhile. ${state}` };
     case "ended": return { tone: "calm", title: endText(notice.text), detail: "Its log and files are kept; its variables are not." };
+    case "dropped": return { tone: "warn", title: `Checkpoint “${notice.text}” is no longer there.`, detail: droppedText(notice.cause?.kind ?? "") };
     case "reopened": return { tone: "calm", title: "The session was opened again.", detail: "Variables begin anew." };
+  }
+}
+
+/** Whether somebody asked for it. */
+function isWanted({ cause }: Notice): boolean {
+  return cause?.kind === "rolled_back" || cause?.kind === "undone";
+}
+
+function droppedText(reason: string): string {
+  switch (reason) {
+    case "memory": return "The session's memory is needed for newer ones.";
+    case "process_ended": return "Code in the session has ended its process.";
+    case "sandbox_lost": return "The sandbox went away.";
+    default: return "";
   }
 }
 
@@ -85,5 +103,6 @@ function endText(reason: string): string {
 /** What the first cell after a rollback or loss is told. */
 export function toldOfNote(note: StateNote, nameOf: (cell: string) => string): string {
   if (note.verdict === "rolled_back" && note.before !== undefined) return `Ran with the variables from before ${nameOf(note.before)}.`;
+  if (note.verdict === "restored") return `Ran with the variables of checkpoint “${note.checkpoint ?? ""}”.`;
   return `Ran with no variables from before: ${note.why ?? "they were lost"}.`;
 }

@@ -11,6 +11,7 @@ export type Metadata = Readonly<Record<string, unknown>>;
 export type Verdict =
   | { verdict: "kept" }
   | { verdict: "rolled_back"; before: CellId }
+  | { verdict: "restored"; checkpoint: string }
   | { verdict: "lost"; why: string };
 
 /** What ended a cell or a kernel. Some kinds come with facts. */
@@ -25,11 +26,13 @@ export interface Cause {
   limit?: number;
   limit_ms?: number;
   how?: string;
+  to?: string;
 }
 
 export interface StateNote {
   verdict: string;
   before?: CellId;
+  checkpoint?: string;
   why?: string;
   cause?: Cause;
   at_seq?: Seq;
@@ -71,6 +74,8 @@ interface EventFields {
   kernel_failed: { message: string };
   kernel_adopted: { state: Verdict };
   kernel_lost: { cause: Cause; state: Verdict };
+  checkpoint_held: { name: string; execution_count: number };
+  checkpoint_dropped: { name: string; reason: string };
   cell_queued: OfCell & { code: string; position: number; silent?: boolean; origin?: string };
   cell_started: OfCell & {
     execution_count: number | null;
@@ -113,6 +118,13 @@ export interface CommMessage {
   buffers?: string[];
 }
 
+/** A checkpoint that somebody holds. */
+export interface HeldCheckpoint {
+  name: string;
+  held_at_ms: Millis;
+  execution_count: number;
+}
+
 export type EventKind = keyof EventFields;
 export type EventOf<K extends EventKind> = { seq: Seq; at_ms: Millis; event: K } & EventFields[K];
 /** An event at its place in the log. Unknown kinds are passed over by who reads them. */
@@ -120,8 +132,8 @@ export type Event = { [K in EventKind]: EventOf<K> }[EventKind];
 
 /** Every kind that this page understands. */
 export const EVENT_KINDS: readonly EventKind[] = [
-  "session_opened", "session_ended", "kernel_started", "kernel_failed", "kernel_adopted", "kernel_lost", "cell_queued", "cell_started",
-  "cell_finished", "stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "input_requested", "input_closed",
+  "session_opened", "session_ended", "kernel_started", "kernel_failed", "kernel_adopted", "kernel_lost", "checkpoint_held",
+  "checkpoint_dropped", "cell_queued", "cell_started", "cell_finished", "stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "input_requested", "input_closed",
   "deadline_warning", "deadline_extended", "memory_warning", "interrupted", "comm", "elided",
 ];
 

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { EMPTY, MOST_OUTPUTS, ORIGIN, reduce, type Notebook, type Output } from "../src/reduce.ts";
+import { toldOfNotice } from "../src/verdict.ts";
 import type { Event, EventKind } from "../src/wire.ts";
 import { cell, log, random } from "./log.ts";
 
@@ -115,6 +116,18 @@ test("runs of one cell of the notebook replace each other, and the last one is s
 test("a loss is told where it happened, with its verdict", () => {
   const [notice] = reduce(EMPTY, conversation()).notices;
   expect(notice).toMatchObject({ kind: "rolled_back", after: "c", cause: { name: "SIGSEGV" }, state: { before: "c" } });
+});
+
+test("going back to a checkpoint is told as what somebody wanted, and one that went by itself is told", () => {
+  const notebook = reduce(EMPTY, log(
+    ...opened,
+    ["checkpoint_held", { name: "loaded", execution_count: 0 }],
+    ["kernel_lost", { cause: { kind: "rolled_back", to: "loaded" }, state: { verdict: "restored", checkpoint: "loaded" } }],
+    ["kernel_started", { reason: "rolled_back", python: "3.11.2", warm: false, took_ms: 5, restored: "loaded" }],
+    ["checkpoint_dropped", { name: "loaded", reason: "memory" }],
+  ));
+  expect(notebook).toMatchObject({ status: "idle", notices: [{ kind: "rolled_back" }, { kind: "dropped", text: "loaded" }] });
+  expect(notebook.notices.map((notice) => toldOfNotice(notice, () => "a cell").tone)).toEqual(["calm", "warn"]);
 });
 
 test("text of a flood is held as head and tail, and the rest is named by range", () => {

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Api } from "../api.ts";
-import { ago, memory, plural } from "../format.ts";
+import { ago, memory } from "../format.ts";
 import type { SessionBody } from "../wire.ts";
 import { Button, Icon } from "./icons.tsx";
 import { Modal } from "./dialogs.tsx";
@@ -70,7 +70,6 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
                 <span class="session-name">{session.id}</span>
                 <span class={`pill ${session.status}`}>{STATUS[session.status]}</span>
                 <span class="session-facts">
-                  <span>{plural(session.execution_count, "cell")} run</span>
                   <span>active {ago(now - session.active_at_ms)}</span>
                   <span>opened {ago(now - session.opened_at_ms)}</span>
                   <span>{memory(session.settings.limits.memory_bytes)} of memory</span>

@@ -6,6 +6,8 @@ const PATHS = {
   play: "M5 3.5v9l7.5-4.5z",
   stop: "M4 4h8v8H4z",
   restart: "M12.5 8a4.5 4.5 0 1 1-1.4-3.3M12.5 2.5v2.7H9.8",
+  undo: "M3 6.5h6.5a3.5 3.5 0 0 1 0 7H7M6 3.5l-3 3 3 3",
+  bookmark: "M4.5 2.5h7v11L8 10.5l-3.5 3z",
   plus: "M8 3.5v9M3.5 8h9",
   up: "M8 13V3.5M4 7.5l4-4 4 4",
   down: "M8 3v9.5M4 8.5l4 4 4-4",

@@ -7,16 +7,20 @@ import { clock, memory } from "../format.ts";
 import { Session, type View } from "../session.ts";
 import { toldOfNotice } from "../verdict.ts";
 import { Cell, Verdict } from "./cell.tsx";
+import { CheckpointsPanel } from "./checkpoints.tsx";
 import { DialogView } from "./dialogs.tsx";
 import { FilesPanel } from "./files.tsx";
 import { useTick, useView } from "./hooks.ts";
-import { Button, Icon } from "./icons.tsx";
+import { Button, Icon, type IconName } from "./icons.tsx";
 import { listenToKeys } from "./keys.ts";
 import { Outputs } from "./outputs.tsx";
 import { MoreMenu } from "./menu.tsx";
 import { VariablesPanel } from "./variables.tsx";
 
-type Panel = "files" | "variables" | null;
+const PANELS = { files: "Files", variables: "Variables", checkpoints: "Checkpoints" } as const;
+type Panel = keyof typeof PANELS;
+
+const PANEL_BUTTONS: readonly (readonly [Panel, IconName])[] = [["files", "files"], ["variables", "variables"], ["checkpoints", "bookmark"]];
 
 export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogin: () => void }): JSX.Element {
   const session = useMemo(() => new Session(api, id), [api, id]);
@@ -29,7 +33,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
     };
   }, [session]);
   const view = useView(session);
-  const [panel, setPanel] = useState<Panel>(null);
+  const [panel, setPanel] = useState<Panel | null>(null);
   useTitle(session, view);
   const { notebook, cells, selected, mode, opened } = view;
   // Cells wait for the notebook's first reading, so that nothing jumps.
@@ -44,10 +48,12 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
         <div class="top-tools" role="toolbar" aria-label="Session">
           <Button icon="runAll" label="Run all" onClick={() => session.runAll()} />
           <Button icon="stop" label="Interrupt" keys="I, I" isDisabled={notebook.running === null} onClick={() => session.interrupt()} />
+          <Button icon="undo" label="Undo the last cell" isDisabled={notebook.status !== "idle" || notebook.queue.length > 0} onClick={() => session.confirmUndo()} />
           <Button icon="restart" label="Restart the kernel" keys="0, 0" onClick={() => session.confirmRestart()} />
           <span class="divider" />
-          <Button icon="files" label="Files" isPressed={panel === "files"} onClick={() => setPanel(panel === "files" ? null : "files")} />
-          <Button icon="variables" label="Variables" isPressed={panel === "variables"} onClick={() => setPanel(panel === "variables" ? null : "variables")} />
+          {PANEL_BUTTONS.map(([name, icon]) => (
+            <Button key={name} icon={icon} label={PANELS[name]} isPressed={panel === name} onClick={() => setPanel(panel === name ? null : name)} />
+          ))}
           <Button icon="keyboard" label="Keys" keys="?" onClick={() => session.show({ kind: "help" })} />
           <MoreMenu session={session} />
         </div>
@@ -75,8 +81,10 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
         )}
       </main>
       {panel !== null && (
-        <aside class="panel" aria-label={panel === "files" ? "Files" : "Variables"}>
-          {panel === "files" ? <FilesPanel session={session} view={view} onClose={() => setPanel(null)} /> : <VariablesPanel session={session} view={view} onClose={() => setPanel(null)} />}
+        <aside class="panel" aria-label={PANELS[panel]}>
+          {panel === "files" && <FilesPanel session={session} view={view} onClose={() => setPanel(null)} />}
+          {panel === "variables" && <VariablesPanel session={session} view={view} onClose={() => setPanel(null)} />}
+          {panel === "checkpoints" && <CheckpointsPanel session={session} view={view} onClose={() => setPanel(null)} />}
         </aside>
       )}
       <Toasts session={session} view={view} />
