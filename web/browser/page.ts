@@ -65,18 +65,24 @@ export async function writeCell(page: Page, code: string): Promise<void> {
   await page.keyboard.insertText(code);
 }
 
-/** Writes a new cell at the end and runs it. */
+/** Writes a new cell at the end and runs it; returns when the server has taken it, unless the page is cut off. */
 export async function runCell(page: Page, code: string): Promise<void> {
   await writeCell(page, code);
   await page.keyboard.press("Control+Enter");
+  await page.locator(".cell.selected:not(.is-new), .pill.unknown").first().waitFor();
 }
 
-/** Waits until a text is on the page. */
+/** Waits until a text is in the notebook, other than in the source of a cell. */
 export async function shows(page: Page, text: string | RegExp): Promise<void> {
-  await page.locator(".notebook").getByText(text).first().waitFor();
+  await page.locator(".notebook").getByText(text).and(page.locator(":not(.source *)")).first().waitFor();
 }
 
-/** Waits until nothing runs. */
+/** Waits until a text is in the source of a cell. */
+export async function holds(page: Page, text: string): Promise<void> {
+  await page.locator(".source").getByText(text).first().waitFor();
+}
+
+/** Waits until what was asked to run has run. */
 export async function isIdle(page: Page): Promise<void> {
-  await page.locator(".pill.idle").waitFor();
+  await page.locator(".page:not(:has(.cell.is-queued, .cell.is-running)) .pill.idle").waitFor();
 }

@@ -88,21 +88,20 @@ const TITLES: Record<string, string> = {
 
 /** What has to be drawn in a frame; some of it is first made into markup by a library that is loaded when it is needed. */
 function Framed({ session, form }: { session: Session; form: Exclude<Form, { kind: "text" | "image" | "widget" | "unknown" }> }): JSX.Element {
-  const [drawing, setDrawing] = useState<Drawing | null>(() => drawingNow(form));
+  // One object for one output: whatever is handed to a frame anew is drawn anew, and its scripts run again.
+  const now = useMemo(() => drawingNow(form), [form]);
+  const [later, setLater] = useState<Drawing | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   useEffect(() => {
-    const now = drawingNow(form);
-    if (now !== null) {
-      setDrawing(now);
-      return;
-    }
+    if (now !== null) return;
     let isGone = false;
     drawingLater(form).then(
-      (later) => { if (!isGone) setDrawing(later); },
+      (made) => { if (!isGone) setLater(made); },
       (error: unknown) => { if (!isGone) setProblem(error instanceof Error ? error.message : String(error)); },
     );
     return () => { isGone = true; };
-  }, [form]);
+  }, [form, now]);
+  const drawing = now ?? later;
   if (problem !== null) return <p class="quiet-note">This cannot be drawn: {problem}.</p>;
   return drawing === null ? <p class="quiet-note">Drawing…</p> : <Frame session={session} drawing={drawing} title={TITLES[form.kind] ?? "Output"} />;
 }
