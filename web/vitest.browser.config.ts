@@ -8,7 +8,8 @@ export default defineConfig({
     environment: "node",
     // One browser and one server for all: two cores are soon full.
     fileParallelism: false,
-    testTimeout: 90_000,
+    // These decide nothing but when to give up, and a machine may be very busy.
+    testTimeout: 300_000,
     hookTimeout: 120_000,
   },
 });
