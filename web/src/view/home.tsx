@@ -136,7 +136,7 @@ export function Login({ why, onToken }: { why: string; onToken: (token: string) 
           {why !== "" && <p class="told warn" role="alert">{why}.</p>}
           <button type="submit" class="button strong">Enter</button>
         </form>
-        <p class="quiet-note">It is kept in this tab only, and goes into no address.</p>
+        <p class="quiet-note">It is kept until this tab is closed, and goes into no address.</p>
       </main>
     </div>
   );

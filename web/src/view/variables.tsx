@@ -39,7 +39,7 @@ export function VariablesPanel({ session, view, onClose }: { session: Session; v
               {variables.map((variable) => (
                 <tr key={variable.name}>
                   <th scope="row">{variable.name}</th>
-                  <td>{variable.type}{variable.shape !== undefined ? ` ${variable.shape.join(" × ")}` : variable.length !== undefined ? ` (${variable.length})` : ""}</td>
+                  <td>{variable.type}{variable.shape !== undefined ? ` ${variable.shape.join("\u00a0×\u00a0")}` : variable.length !== undefined ? ` (${variable.length})` : ""}</td>
                   <td class="number">{variable.bytes === undefined ? "" : bytes(variable.bytes)}</td>
                   {(variable.preview ?? "") !== "" && <td class="preview">{variable.preview}</td>}
                 </tr>
