@@ -51,8 +51,12 @@ pictures: web-env env-test ## Take the pictures of the notebook in docs/notebook
 	@cargo build --locked --quiet --bin evercell
 	SCREENSHOTS="$(CURDIR)/docs/notebook" CHROMIUM="$(CHROMIUM)" npm --prefix web run test:browser -- looks
 
+.PHONY: env-jupyter
+env-jupyter: prerequisites
+	@PYTHON="$(PYTHON)" tests/jupyter/setup-env.sh .venv-jupyter
+
 .PHONY: test
-test: env-test web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
+test: env-test env-jupyter web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -92,8 +96,8 @@ lint: env-test web-env ## Check format, lints, documentation, imports and licenc
 	cargo clippy --locked --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --quiet --test tidy
-	$(VENV)/bin/ruff check kernel-image bench examples
-	$(VENV)/bin/ruff format --check kernel-image bench examples
+	$(VENV)/bin/ruff check kernel-image bench examples tests/jupyter
+	$(VENV)/bin/ruff format --check kernel-image bench examples tests/jupyter
 	if $(NODE_READY); then
 		npm --prefix web run --silent check
 	else
@@ -113,8 +117,8 @@ lint: env-test web-env ## Check format, lints, documentation, imports and licenc
 .PHONY: fmt
 fmt: env-test ## Format Rust and Python
 	@cargo fmt
-	$(VENV)/bin/ruff format kernel-image bench examples
-	$(VENV)/bin/ruff check --fix kernel-image bench examples
+	$(VENV)/bin/ruff format kernel-image bench examples tests/jupyter
+	$(VENV)/bin/ruff check --fix kernel-image bench examples tests/jupyter
 
 .PHONY: bless
 bless: env-test ## Accept what the frozen snapshots have become: review the diff
@@ -128,7 +132,7 @@ bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine i
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included; ./.evercell stays
 	@cargo clean
-	rm -rf $(VENV) $(VENV).lock web/node_modules
+	rm -rf $(VENV) $(VENV).lock .venv-jupyter web/node_modules
 
 # Names everything that is missing at once, with the line that installs it.
 .PHONY: prerequisites

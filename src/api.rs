@@ -7,9 +7,11 @@ pub mod auth;
 pub mod error;
 mod extract;
 mod frame;
+pub mod jupyter;
 mod native;
 mod serve;
 mod web;
+mod ws_loop;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct Config {
     /// The file with plotly's script, which the notebook draws figures with: that of the kernels' own plotly, so that both are of one version. None
     /// where it is not installed.
     pub plotly: Option<PathBuf>,
+    /// How it is for Jupyter's clients.
+    pub jupyter: jupyter::Config,
     /// Cancelled when the server stops: what waits or streams ends then.
     pub stopping: CancellationToken,
 }
@@ -50,6 +54,8 @@ pub(crate) struct Api {
     pub(crate) config: Arc<Config>,
     /// How far the outputs of cells have been read.
     pub(crate) outputs: Arc<native::output::Marks>,
+    /// What the front end for Jupyter's clients knows of them.
+    pub(crate) jupyter: Arc<jupyter::Jupyter>,
 }
 
 /// Builds the router: every route of every front end.
@@ -60,6 +66,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
 
     let api = Api {
         sessions,
+        jupyter: Arc::new(jupyter::Jupyter::new(config.jupyter.clone())),
         config: Arc::new(config),
         outputs: Arc::default(),
     };
@@ -131,6 +138,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route("/v1/schema/live.json", get(about::live_schema))
         .route("/v1/schema/commands.json", get(about::commands_schema))
         .route("/openapi.json", get(about::openapi))
+        .merge(jupyter::router())
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(from_fn_with_state(api.clone(), auth::require_token));
@@ -143,9 +151,11 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route("/readyz", get(about::ready))
         .route("/version", get(about::version))
         .method_not_allowed_fallback(frame::method_not_allowed)
+        .merge(jupyter::public_router())
         .merge(guarded)
         .layer(from_fn_with_state(api.clone(), auth::refuse_foreign_pages))
         .layer(CatchPanicLayer::custom(frame::answer_panic))
+        .layer(from_fn(jupyter::errors::reshape))
         .layer(frame::cors(&api.config.allowed_origins))
         .layer(from_fn(frame::record))
         .with_state(api)

@@ -198,6 +198,10 @@ impl Rooms {
             allowed_hosts: config.allow_host.clone(),
             plotly: plotly_of(&config.kernels.python_env),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
+            jupyter: api::jupyter::Config {
+                cell_ms: config.jupyter_cell_ms,
+                notebooks: Some(config.notebooks.clone()),
+            },
             stopping: self.stopping.clone(),
         }
     }

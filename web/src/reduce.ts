@@ -257,6 +257,9 @@ function apply(draft: Draft, event: Event): void {
     case "comm":
       draft.comms = [...draft.comms.slice(-MOST_COMMS + 1), event];
       break;
+    case "comm_handled":
+      // For whoever waits for what a message has caused.
+      break;
     default:
       // A kind that a newer server knows.
       event satisfies never;

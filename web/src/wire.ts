@@ -105,6 +105,7 @@ interface EventFields {
   memory_warning: OfCell & { used_bytes: number; limit_bytes: number };
   interrupted: OfCell & { reason: string; rung: string };
   comm: MaybeOfCell & CommMessage & { from: "kernel" | "client" };
+  comm_handled: { at_seq: Seq; error?: string };
   /** Of the live view only: text that is left out for a reader who came late. */
   elided: MaybeOfCell & { first_seq: Seq; streams: { name: StreamName; from?: number; bytes: number }[] };
 }
@@ -134,7 +135,8 @@ export type Event = { [K in EventKind]: EventOf<K> }[EventKind];
 export const EVENT_KINDS: readonly EventKind[] = [
   "session_opened", "session_ended", "kernel_started", "kernel_failed", "kernel_adopted", "kernel_lost", "checkpoint_held",
   "checkpoint_dropped", "cell_queued", "cell_started", "cell_finished", "stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "input_requested", "input_closed",
-  "deadline_warning", "deadline_extended", "memory_warning", "interrupted", "comm", "elided",
+  "deadline_warning", "deadline_extended", "memory_warning", "interrupted", "comm",
+  "comm_handled", "elided",
 ];
 
 export type Status = "starting" | "idle" | "busy" | "restarting" | "dead" | "ended";

@@ -2,6 +2,7 @@
 
 mod cells;
 mod events;
+mod jupyter;
 mod output;
 mod refusals;
 mod sessions;
@@ -66,6 +67,7 @@ impl Server {
             allowed_hosts: Some(Vec::new()),
             max_upload_bytes: u64::MAX,
             plotly: None,
+            jupyter: evercell::api::jupyter::Config::default(),
             stopping: stopping.clone(),
         };
         change(&mut config);
