@@ -48,6 +48,8 @@ pub struct Setup {
     pub sandbox: SandboxId,
     /// A Unix stream socket on which the server connects; bound and listening.
     pub listener: OwnedFd,
+    /// Who may connect there.
+    pub visitors: Visitors,
     /// Where kernels come from.
     pub kernels: KernelSource,
     /// The `JAIL` of `kernel-image/PROTOCOL.md`, given to each kernel as it is.
@@ -58,6 +60,15 @@ pub struct Setup {
     pub gauges: Gauges,
     /// Limits that the agent watches, until it is told others.
     pub config: AgentConfig,
+}
+
+/// Who may connect to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visitors {
+    /// Whoever can: the socket is out of the sandbox's reach.
+    All,
+    /// All but the agent's own user, who is the kernel's too.
+    OtherUsers,
 }
 
 /// Where kernels come from.
@@ -92,6 +103,8 @@ pub struct Gauges {
     pub memory_stat: Option<OwnedFd>,
     /// Processor time of the kernel's cgroup.
     pub cpu: Option<CpuGauge>,
+    /// Bytes of that memory which are not the session's: libraries that no zygote shares, and the agent itself.
+    pub beside: u64,
 }
 
 /// Processor time of a cgroup.

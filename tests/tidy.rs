@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("axum", &["api", "cli"]),
+    ("bollard", &["sandbox"]),
     ("clap", &["cli", "config"]),
     ("humantime", &["cli", "config"]),
     ("hyper", &["api", "cli"]),

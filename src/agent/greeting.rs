@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Duration;
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::Visitors;
 use super::files;
 use super::workspace::Workspace;
 use crate::protocol::agent::{AgentHello, Hello, Kind, Purpose};
@@ -33,6 +34,7 @@ const HELLO: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Door {
     listener: UnixListener,
+    visitors: Visitors,
     connections: Arc<Semaphore>,
     files: Arc<Semaphore>,
     /// Told when an operation on files has ended.
@@ -67,11 +69,12 @@ impl Drop for FilesSlot {
 }
 
 impl Door {
-    /// Accepts at that socket.
-    pub(crate) fn new(listener: UnixListener) -> Self {
+    /// Accepts them at that socket.
+    pub(crate) fn new(listener: UnixListener, visitors: Visitors) -> Self {
         let (sender, guests) = mpsc::channel(8);
         Self {
             listener,
+            visitors,
             connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
             files: Arc::new(Semaphore::new(MOST_FILES)),
             files_done: Arc::default(),
@@ -85,6 +88,9 @@ impl Door {
         loop {
             tokio::select! {
                 (stream, slot) = accept(&self.listener, &self.connections) => {
+                    if !may_enter(self.visitors, &stream) {
+                        continue;
+                    }
                     let sender = self.sender.clone();
                     tokio::spawn(async move {
                         let greeted = tokio::time::timeout(PATIENCE, greet(stream, slot)).await;
@@ -154,6 +160,14 @@ async fn accept(
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+/// Whether a connection may say anything. Who made it, Linux says (`SO_PEERCRED`), and not the connection.
+fn may_enter(visitors: Visitors, stream: &UnixStream) -> bool {
+    visitors == Visitors::All
+        || stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() != rustix::process::geteuid().as_raw())
 }
 
 async fn greet(mut stream: UnixStream, slot: OwnedSemaphorePermit) -> Option<Guest> {

@@ -262,24 +262,24 @@ const CHECKPOINT_ROOM: u64 = 1024 * MIB;
 pub(super) const CHECKPOINT_PROCESSES: u32 = 2;
 
 /// The bound of memory for a limit.
-fn memory(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn memory(limits: &Limits) -> u64 {
     let room = limits.memory_bytes.min(CHECKPOINT_ROOM);
     limits.memory_bytes.saturating_add(room)
 }
 
 /// The bound of processes and threads for a limit.
-fn processes(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn processes(limits: &Limits) -> u64 {
     u64::from(limits.processes.saturating_add(CHECKPOINT_PROCESSES))
 }
 
 /// Processor time per period for a limit, in microseconds; the period is 100 ms.
-fn quota(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn quota(limits: &Limits) -> u64 {
     const SMALLEST: u64 = 1000;
     (u64::from(limits.cpu_millis) * PERIOD_US / 1000).max(SMALLEST)
 }
 
 /// As long as it may take until a throttled process goes on.
-const PERIOD_US: u64 = 100_000;
+pub(in crate::sandbox) const PERIOD_US: u64 = 100_000;
 
 /// How long to wait between two attempts to remove a group.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
