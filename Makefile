@@ -17,9 +17,13 @@ ARGS ?=
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
+# What sandboxes are made of: make run BACKEND=docker
+BACKEND ?= native
+
 .PHONY: run
-run: build env ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell
-	@exec target/release/evercell serve --data-dir ./.evercell --python-env $(VENV) --kernel-lib kernel-image $(ARGS)
+run: build $(if $(filter docker,$(BACKEND)),image,env) ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell; BACKEND=docker
+	@exec target/release/evercell serve --data-dir ./.evercell --backend $(BACKEND) \
+		$(if $(filter docker,$(BACKEND)),,--python-env $(VENV) --kernel-lib kernel-image) $(ARGS)
 
 .PHONY: build
 build: prerequisites ## Build the server with optimisations
@@ -29,12 +33,16 @@ build: prerequisites ## Build the server with optimisations
 env: prerequisites ## Make the Python environment of the kernels in ./.venv
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV)
 
+.PHONY: image
+image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, AGENT
+	@kernel-image/build-image.sh
+
 .PHONY: env-test
 env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
 
 .PHONY: test
-test: env-test ## Run all tests; as root, those of isolation once more as an ordinary user
+test: env-test ## Run all tests; those of isolation once more as an ordinary user, and in containers
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -47,6 +55,7 @@ test: env-test ## Run all tests; as root, those of isolation once more as an ord
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation as an ordinary user")
+	tests/on_docker.sh || failed+=("stories in containers")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
 	sort -u "$$skipped"
 	rm -f "$$skipped"

@@ -6,6 +6,7 @@
 #                   that PIP_CERT or SSL_CERT_FILE names
 #   WHEELS=DIR      a directory of wheels as `pip download` fills it; then nothing is downloaded
 #   AGENT=PROGRAM   the server's program, to be built into the image: for engines that cannot mount a file of this machine
+#   NETWORK=host    how the build reaches the network, where the engine's own way does not lead out
 #   DOCKER=PROGRAM  the client, instead of `docker`
 #
 # Where the usual base cannot be pulled, one of the same shape is made from Debian packages, with mmdebstrap.
@@ -30,7 +31,6 @@ command -v "$docker" >/dev/null || fail "\`$docker\` not found" "apt-get install
 has() { "$docker" image inspect "$1" >/dev/null 2>&1; }
 
 make_base() {
-    has "$own" && return 0
     command -v mmdebstrap >/dev/null || fail "\`$usual\` cannot be pulled, and there is no mmdebstrap to make another base" \
         "apt-get install mmdebstrap, or name a base that is there: BASE=IMAGE make image"
     say "\`$usual\` cannot be pulled: making a base of the same shape from Debian packages"
@@ -43,9 +43,12 @@ make_base() {
 base=${BASE:-}
 if [ -z "$base" ]; then
     base=$usual
-    if ! has "$base" && ! "$docker" pull --quiet "$base" >/dev/null 2>&1; then
-        make_base
+    if ! has "$base"; then
         base=$own
+        # One that was made here is used until it is removed.
+        if ! has "$base"; then
+            if "$docker" pull --quiet "$usual" >/dev/null 2>&1; then base=$usual; else make_base; fi
+        fi
     fi
 fi
 
@@ -60,7 +63,7 @@ ca=${CA:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
 [ -z "${AGENT:-}" ] || install -D -m 755 "$AGENT" "$context/extra/agent/evercell"
 
 say "building $tag on $base"
-"$docker" build --quiet --build-arg "BASE=$base" ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} \
+"$docker" build --quiet --build-arg "BASE=$base" ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"} \
     --tag "$tag" "$context" >/dev/null || fail "the image could not be built; see the lines above" \
     "behind a proxy that looks into TLS, name its authority: CA=/path/to/ca.pem make image"
 size=$("$docker" image inspect --format '{{.Size}}' "$tag")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::KernelError;
 use super::connection::{Kernel, KernelEvents, Occurrence};
@@ -14,7 +15,7 @@ use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
-use crate::sandbox::{Backend, SandboxSpec};
+use crate::sandbox::{Backend, SandboxError, SandboxSpec};
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub(super) struct Parts {
     backend: Arc<dyn Backend>,
     config: Config,
     pool: Pool,
+    /// Those who clear away what was given up half-way.
+    clearing: TaskTracker,
 }
 
 impl Launcher {
@@ -98,6 +101,7 @@ impl Launcher {
                 backend,
                 config,
                 pool,
+                clearing: TaskTracker::new(),
             }),
         }
     }
@@ -218,6 +222,8 @@ impl Launcher {
         for claimed in self.parts.pool.close() {
             self.discard(claimed).await;
         }
+        self.parts.clearing.close();
+        self.parts.clearing.wait().await;
     }
 
     /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
@@ -269,6 +275,22 @@ impl Launcher {
         limits: &Limits,
     ) -> Result<Claimed, KernelError> {
         let id = SandboxId::new();
+        let making = Making {
+            launcher: self,
+            id,
+            is_made: false,
+        };
+        let launched = self.launch_as(id, workspace, limits).await;
+        making.ends();
+        launched
+    }
+
+    async fn launch_as(
+        &self,
+        id: SandboxId,
+        workspace: Option<String>,
+        limits: &Limits,
+    ) -> Result<Claimed, KernelError> {
         let waits = workspace.is_none();
         let workspace = workspace.unwrap_or_else(|| id.to_string());
         let directory = self.workspace(&workspace);
@@ -399,13 +421,44 @@ impl Launcher {
     /// Destroys a kernel that nobody has used, with its workspace.
     async fn discard(&self, claimed: Claimed) {
         let sandbox = claimed.kernel.sandbox();
-        if let Err(error) = claimed.kernel.destroy().await {
+        let destroyed = claimed.kernel.destroy().await;
+        self.clear(sandbox, destroyed).await;
+    }
+
+    /// Says what could not be removed of a sandbox that nobody has used, and removes its workspace.
+    async fn clear(&self, sandbox: SandboxId, destroyed: Result<(), SandboxError>) {
+        if let Err(error) = destroyed {
             tracing::warn!(sandbox.id = %sandbox, error = %error, "a kernel could not be removed completely");
         }
-        // Only a workspace that was made for this sandbox carries its name.
-        if claimed.workspace == sandbox.to_string() {
-            let _ = tokio::fs::remove_dir_all(self.workspace(&claimed.workspace)).await;
+        // Only a workspace that was made for this sandbox carries its name; one that a session has named since is not there.
+        let _ = tokio::fs::remove_dir_all(self.workspace(&sandbox.to_string())).await;
+    }
+}
+
+/// A kernel that is being made, for somebody who may give up meanwhile, as the pool does when the server stops.
+struct Making<'a> {
+    launcher: &'a Launcher,
+    id: SandboxId,
+    is_made: bool,
+}
+
+impl Making<'_> {
+    /// It is made, or what was made is gone.
+    fn ends(mut self) {
+        self.is_made = true;
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if self.is_made {
+            return;
         }
+        let (launcher, id) = (self.launcher.clone(), self.id);
+        self.launcher.parts.clearing.spawn(async move {
+            let destroyed = launcher.parts.backend.destroy(id).await;
+            launcher.clear(id, destroyed).await;
+        });
     }
 }
 

@@ -17,28 +17,30 @@ mod container;
 mod engine;
 mod handle;
 mod inside;
+mod launch;
 mod profile;
+mod record;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 pub use check::checks;
 pub use inside::{ORPHANED, init, relay};
 
-use self::container::{BESIDE, Container};
 use self::engine::{Engine, EngineError};
 use self::handle::DockerSandbox;
-use self::inside::Order;
-use super::native::{self, step::StepError};
-use super::owners::{self, Owners};
+use self::record::Record;
+use super::native;
+use super::owners::Owners;
 use super::{Backend, Sandbox, SandboxError, SandboxSpec, ids_in, keep_others_out, name_of};
 use crate::model::id::SandboxId;
 
@@ -52,9 +54,6 @@ const AGENT_SOCKET: &str = "agent.sock";
 const LABEL_SERVER: &str = "evercell.server";
 /// Which sandbox it is.
 const LABEL_SANDBOX: &str = "evercell.sandbox";
-
-/// How long an agent may take to listen, once its container has been started.
-const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the Docker backend needs to know.
 #[derive(Clone, Debug)]
@@ -103,6 +102,8 @@ impl Link {
 pub struct DockerBackend {
     shared: Arc<Shared>,
     link: Link,
+    /// Containers that are being made.
+    making: TaskTracker,
 }
 
 /// What backend and sandboxes have in common.
@@ -132,7 +133,11 @@ impl DockerBackend {
         let shared = Arc::new(shared);
         let link = shared.find_link().await?;
         tracing::debug!(link = link.name(), "the Docker backend is ready");
-        Ok(Self { shared, link })
+        Ok(Self {
+            shared,
+            link,
+            making: TaskTracker::new(),
+        })
     }
 }
 
@@ -142,8 +147,19 @@ impl Backend for DockerBackend {
     }
 
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        let (shared, link) = (Arc::clone(&self.shared), self.link);
+        let (tell, told) = oneshot::channel();
+        self.making.spawn(async move {
+            let made = shared.create(spec, link).await;
+            // Whoever wanted it may have gone meanwhile.
+            if let Err(Ok(unwanted)) = tell.send(made)
+                && let Err(error) = unwanted.destroy().await
+            {
+                tracing::error!(sandbox.id = %unwanted.id(), %error, "a sandbox that nobody wants could not be destroyed");
+            }
+        });
         async move {
-            let sandbox: Arc<dyn Sandbox> = self.shared.create(spec, self.link).await?;
+            let sandbox: Arc<dyn Sandbox> = told.await.expect("making does not panic")?;
             Ok(sandbox)
         }
         .boxed()
@@ -166,8 +182,8 @@ impl Backend for DockerBackend {
     }
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {
-        // The backend itself runs nothing.
-        std::future::ready(()).boxed()
+        self.making.close();
+        self.making.wait().boxed()
     }
 }
 
@@ -200,176 +216,6 @@ impl Shared {
 
     fn directory(&self, id: SandboxId) -> PathBuf {
         self.run.join(id.to_string())
-    }
-
-    /// How agents are reached: as was said, as it works already, or as a trial shows.
-    async fn find_link(self: &Arc<Self>) -> Result<Link, SandboxError> {
-        let survivors =
-            ids_in(&self.run).filter_map(|id| Some(Record::read(&self.directory(id)).ok()?.link));
-        let known = self.config.link.or(survivors.last());
-        let mut tried = None;
-        for link in known.map_or(vec![Link::Socket, Link::Exec], |link| vec![link]) {
-            match self.try_link(link).await {
-                Ok(()) => return Ok(link),
-                // The first is what should work; what it says is what is to be told.
-                Err(error) => {
-                    tracing::debug!(link = link.name(), %error, "agents cannot be reached this way");
-                    tried.get_or_insert(error);
-                }
-            }
-        }
-        Err(tried.expect("something was tried"))
-    }
-
-    async fn try_link(self: &Arc<Self>, link: Link) -> Result<(), SandboxError> {
-        let id = SandboxId::new();
-        let workspace = self.run.join(format!("trial-{id}"));
-        let made = async {
-            fs::create_dir(&workspace).map_err(|source| step(id, "make a directory", source))?;
-            let spec = SandboxSpec {
-                id,
-                limits: crate::model::limits::Limits::default(),
-                workspace: workspace.clone(),
-            };
-            let sandbox = self.create(spec, link).await?;
-            let reached = sandbox.connect().await.map(drop);
-            sandbox.destroy().await?;
-            reached
-        }
-        .await;
-        // It holds nothing.
-        let _ = fs::remove_dir_all(&workspace);
-        made
-    }
-
-    async fn create(
-        self: &Arc<Self>,
-        spec: SandboxSpec,
-        link: Link,
-    ) -> Result<Arc<DockerSandbox>, SandboxError> {
-        let id = spec.id;
-        let shared = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || {
-            shared.write_down(&spec, link).map(|user| (spec, user))
-        })
-        .await
-        .expect("writing down does not panic");
-        let launched = match written {
-            Ok((spec, user)) => self.launch(&spec, link, user).await,
-            Err(error) => Err(error),
-        };
-        match launched {
-            Ok(()) => Ok(Arc::new(DockerSandbox {
-                shared: Arc::clone(self),
-                id,
-                link,
-            })),
-            Err(error) => {
-                if let Err(error) = self.destroy(id).await {
-                    tracing::error!(sandbox.id = %id, %error, "what was made of a sandbox could not be destroyed");
-                }
-                Err(step(id, &error.step, error.source))
-            }
-        }
-    }
-
-    /// Makes what of a sandbox lies in the server's own directory, and gives the workspace to its user, which is returned.
-    fn write_down(&self, spec: &SandboxSpec, link: Link) -> Result<u32, StepError> {
-        use super::native::step::Step as _;
-        let directory = self.directory(spec.id);
-        fs::create_dir(&directory).step("make the directory")?;
-        let owner = match &self.owners {
-            Some(owners) => Some(
-                owners
-                    .take(&spec.workspace)
-                    .step("give the workspace to the sandbox")?,
-            ),
-            None => None,
-        };
-        let user = owner.map_or_else(
-            || rustix::process::geteuid().as_raw(),
-            |owner| self.config.first_id + owner,
-        );
-        // First the record, then what it tells of: so it can be found after a crash in between.
-        Record {
-            label: LABEL.to_owned(),
-            link,
-            owner,
-        }
-        .write(&directory)
-        .step("write the record")?;
-        for (file, content) in names(user) {
-            fs::write(directory.join(file), content).step("name the user")?;
-        }
-        if link == Link::Socket {
-            let door = directory.join("door");
-            fs::create_dir(&door).step("make the door")?;
-            if owner.is_some() {
-                owners::give_to(&door, user).step("make the door")?;
-            }
-        }
-        Ok(user)
-    }
-
-    /// Makes and starts the container, and waits until its agent listens.
-    async fn launch(&self, spec: &SandboxSpec, link: Link, user: u32) -> Result<(), StepError> {
-        use super::native::step::Step as _;
-        let directory = self.directory(spec.id);
-        let workspace = spec.workspace.canonicalize().step("find the workspace")?;
-        let show = |file: &str, at: &str| (directory.join(file), at.to_owned());
-        let container = Container {
-            image: &self.config.image,
-            runtime: self.config.runtime.as_deref(),
-            server: &self.server,
-            user,
-            workspace: &workspace,
-            shows: vec![
-                (self.config.program.clone(), AGENT.to_owned()),
-                show("passwd", "/etc/passwd"),
-                show("group", "/etc/group"),
-            ],
-            door: (link == Link::Socket).then(|| directory.join("door")),
-            order: Order {
-                id: spec.id,
-                link,
-                limits: spec.limits.clone(),
-                beside: BESIDE,
-                orphan_ms: u64::try_from(self.config.orphan.as_millis()).unwrap_or(u64::MAX),
-            },
-        };
-        let name = name(spec.id);
-        self.engine
-            .create(&name, container.body())
-            .await
-            .step("create the container")?;
-        let mut said = self
-            .engine
-            .listen(&name)
-            .await
-            .step("listen to the container")?
-            .output;
-        self.engine.start(&name).await.step("start the container")?;
-        if link == Link::Exec {
-            // Its relay waits for the agent.
-            return Ok(());
-        }
-        let mut last_words = String::new();
-        let listens = async {
-            tokio::select! {
-                listens = open_door(&directory) => listens,
-                // The stream ends with the container.
-                () = async {
-                    while let Some(Ok(piece)) = said.next().await {
-                        last_words.push_str(&piece.to_string());
-                        last_words.truncate(last_words.floor_char_boundary(4096));
-                    }
-                } => Err(io::Error::other(format!("the agent ended: {}", last_words.trim()))),
-            }
-        };
-        timeout(READY_WITHIN, listens)
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-            .step("wait for the agent")
     }
 
     async fn adopt(self: &Arc<Self>, id: SandboxId) -> Result<Arc<DockerSandbox>, SandboxError> {
@@ -453,85 +299,10 @@ impl Shared {
     }
 }
 
-/// Waits until the agent listens, and takes its socket, and the directory in which it was made, out of the sandbox: what runs there from now on finds
-/// nothing to connect to and no place to write. A directory that is gone stays mounted, and nothing can be made in it.
-async fn open_door(directory: &Path) -> io::Result<()> {
-    const AGAIN: Duration = Duration::from_millis(2);
-    let door = directory.join("door");
-    loop {
-        match fs::rename(door.join(AGENT_SOCKET), directory.join(AGENT_SOCKET)) {
-            Ok(()) => break,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tokio::time::sleep(AGAIN).await
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    fs::remove_dir_all(&door)?;
-    // It is there before it is listened to.
-    while let Err(error) = handle::dial(directory).await {
-        if error.kind() != io::ErrorKind::ConnectionRefused {
-            return Err(error);
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-    Ok(())
-}
-
 fn step(id: SandboxId, step: &str, source: io::Error) -> SandboxError {
     SandboxError::Step {
         id,
         step: step.to_owned(),
         source,
-    }
-}
-
-/// What names the user of a sandbox in it.
-fn names(user: u32) -> [(&'static str, String); 2] {
-    [
-        (
-            "passwd",
-            format!(
-                "root:x:0:0:root:/root:/usr/sbin/nologin\nuser:x:{user}:{user}:user:/home/user:/bin/bash\n\
-                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-            ),
-        ),
-        (
-            "group",
-            format!("root:x:0:\nuser:x:{user}:\nnogroup:x:65534:\n"),
-        ),
-    ]
-}
-
-/// Says that a directory is a sandbox of this backend.
-const LABEL: &str = "evercell container 1";
-const RECORD: &str = "record.json";
-
-/// What is written down of a sandbox, beside what its container's labels say.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    label: String,
-    link: Link,
-    /// Its id, counted from the first.
-    owner: Option<u32>,
-}
-
-impl Record {
-    fn write(&self, directory: &Path) -> io::Result<()> {
-        let temporary = directory.join("record.json.new");
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::rename(temporary, directory.join(RECORD))
-    }
-
-    fn read(directory: &Path) -> io::Result<Self> {
-        let record: Self = serde_json::from_slice(&fs::read(directory.join(RECORD))?)?;
-        if record.label == LABEL {
-            Ok(record)
-        } else {
-            Err(io::Error::other(format!(
-                "`{}` is not `{LABEL}`",
-                record.label
-            )))
-        }
     }
 }

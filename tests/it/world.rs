@@ -2,6 +2,7 @@
 
 mod adoption;
 mod command_line;
+mod containers;
 mod docs;
 mod examples;
 mod faults;

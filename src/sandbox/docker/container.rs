@@ -19,8 +19,9 @@ use crate::sandbox::native::{self, LIBRARY, PYTHON_ENV, WORKSPACE, cgroup};
 /// rehearsed holds some 110 MB.
 pub(super) const BESIDE: u64 = 128 * MIB;
 
-/// Processes beside the session's: the agent, and relays with what an engine starts them with.
-const PROCESSES_BESIDE: u64 = 17;
+/// Processes and threads beside the session's: the agent, with a thread for each file that it serves, and relays with what an engine starts them with.
+/// `RLIMIT_NPROC` keeps kernels from taking them.
+const PROCESSES_BESIDE: u64 = 33;
 
 /// Parts of /proc and /sys that tell of the machine and nothing that a program needs. Engines hide the first few by themselves, unless somebody
 /// names others: so all are named.

@@ -39,6 +39,8 @@ pub(super) struct Order {
     pub(super) limits: Limits,
     /// Bytes of the container's memory that are not the session's.
     pub(super) beside: u64,
+    /// Whether its user is nobody else's.
+    pub(super) owns_user: bool,
     /// How long the agent lives on without a server.
     pub(super) orphan_ms: u64,
 }
@@ -95,7 +97,7 @@ pub fn init(order: &str) -> Result<Setup, StepError> {
             .map(str::to_owned)
             .to_vec(),
         },
-        jail: jail(&limits, &filter),
+        jail: jail(&limits, &filter, order.owns_user),
         workspace: native::WORKSPACE.into(),
         gauges: gauges(order.beside),
         config: AgentConfig {
@@ -109,13 +111,14 @@ pub fn init(order: &str) -> Result<Setup, StepError> {
 }
 
 /// The jail of a kernel, without what the engine has done already.
-fn jail(limits: &Limits, filter: &str) -> Value {
+fn jail(limits: &Limits, filter: &str, owns_user: bool) -> Value {
     let mut jail = native::jail(limits, Memory::Group, filter);
     // It is this user already, and there is no capability to give up.
     jail["uid"] = Value::Null;
     jail["gid"] = Value::Null;
-    // Linux counts it over all containers of that user; the container's cgroup bounds it.
-    if let Some(rlimits) = jail["rlimits"].as_object_mut() {
+    // Linux counts it over all containers of one user: where that is shared, only the container's cgroup bounds it, and leaves no more to the
+    // agent than to the kernel.
+    if !owns_user && let Some(rlimits) = jail["rlimits"].as_object_mut() {
         rlimits.remove("NPROC");
     }
     jail

@@ -69,6 +69,11 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether sandboxes are containers: `tests/on_docker.sh` runs the stories once more that way.
+pub fn in_containers() -> bool {
+    std::env::var("TEST_BACKEND").is_ok_and(|backend| backend == "docker")
+}
+
 /// The server's program with what every test gives it; the rest is the test's.
 pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evercell"));
@@ -81,6 +86,10 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
         .arg(repository().join(".venv"))
         .arg("--kernel-lib")
         .arg(repository().join("kernel-image"))
+        .args([
+            "--backend",
+            if in_containers() { "docker" } else { "native" },
+        ])
         .args(arguments)
         // A server that is dropped is killed, and nobody takes up what it leaves.
         .env("EVERCELL_ORPHAN_LIMIT", "30s")

@@ -103,6 +103,24 @@ async fn a_disk_filler_is_stopped_at_its_quota() {
 }
 
 #[tokio::test]
+async fn what_is_hidden_in_locked_directories_counts_too() {
+    let arena = Arena::with(json!({ "workspace_bytes": 32 * MIB })).await;
+    let result = arena
+        .try_attack(
+            "import os\nfor n in range(200):\n    d = f'd{n}'; os.mkdir(d)\n    with open(d + '/f', 'wb') as f:\n        f.write(b'x' * (1 << 20)); os.fsync(f.fileno())\n    \
+             os.chmod(d, 0)\nimport time; time.sleep(20)\nprint('undetected')",
+        )
+        .await;
+    assert_eq!(result["status"], "error", "{result:#}");
+    arena
+        .try_attack(
+            "import os, shutil\nfor d in os.listdir():\n    os.chmod(d, 0o700); shutil.rmtree(d)",
+        )
+        .await;
+    arena.all_is_well().await;
+}
+
+#[tokio::test]
 async fn using_up_file_descriptors_and_threads_costs_its_own_session_only() {
     let arena = Arena::new().await;
     let result = arena

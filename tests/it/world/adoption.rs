@@ -1,6 +1,7 @@
 //! The server is killed, at any moment, and started again: sessions go on where they were.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -464,10 +465,10 @@ fn show(measured: &str) {
     println!("{measured}");
 }
 
-/// The first process of a sandbox, if it came so far.
+/// The first process of a sandbox, if it lives: who answers at its socket.
 fn agent_of(sandbox: &Path) -> Option<Pid> {
-    let process: Value = serde_json::from_slice(&std::fs::read(sandbox.join("pid")).ok()?).ok()?;
-    Pid::from_raw(i32::try_from(process["pid"].as_i64()?).ok()?)
+    let agent = UnixStream::connect(sandbox.join("agent.sock")).ok()?;
+    Some(rustix::net::sockopt::socket_peercred(&agent).ok()?.pid)
 }
 
 /// Waits until something is so that nobody tells of.
