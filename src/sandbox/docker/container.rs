@@ -10,18 +10,22 @@ use bollard::models::{
 
 use super::inside::Order;
 use super::profile::profile;
-use super::{AGENT, DOOR, LABEL_SANDBOX, LABEL_SERVER};
+use super::{AGENT, DOOR, LABEL_SANDBOX, LABEL_SERVER, Link};
 use crate::model::id::SandboxId;
 use crate::model::limits::{Limits, MIB};
 use crate::sandbox::native::{self, LIBRARY, PYTHON_ENV, WORKSPACE, cgroup};
 
-/// What of a container's memory is not the session's: the libraries, which no zygote shares here, and the agent. Measured: a kernel that has
-/// rehearsed holds some 110 MB.
-pub(super) const BESIDE: u64 = 128 * MIB;
+/// What of a container's memory is not the session's: the libraries, which no zygote shares here, and the agent. A kernel that has rehearsed, and done
+/// nothing yet, holds 180 MiB with its agent.
+pub(super) const BESIDE: u64 = 176 * MIB;
 
-/// Processes and threads beside the session's: the agent, with a thread for each file that it serves, and relays with what an engine starts them with.
-/// `RLIMIT_NPROC` keeps kernels from taking them.
-const PROCESSES_BESIDE: u64 = 33;
+/// What of its processes is not the session's: the agent, and relays with what an engine starts them with.
+fn processes_beside(link: Link) -> u64 {
+    match link {
+        Link::Socket => 1,
+        Link::Exec => 9,
+    }
+}
 
 /// Parts of /proc and /sys that tell of the machine and nothing that a program needs. Engines hide the first few by themselves, unless somebody
 /// names others: so all are named.
@@ -115,7 +119,7 @@ impl Container<'_> {
 
     fn host(&self) -> HostConfig {
         let limits = &self.order.limits;
-        let bounds = Bounds::of(limits);
+        let bounds = Bounds::of(limits, self.order.link);
         let owned =
             |list: &[&str]| Some(list.iter().map(|&item| item.to_owned()).collect::<Vec<_>>());
         HostConfig {
@@ -125,7 +129,7 @@ impl Container<'_> {
             pids_limit: Some(bounds.processes),
             cpu_period: Some(bounds.cpu_period),
             cpu_quota: Some(bounds.cpu_quota),
-            ulimits: Some(ulimits(limits)),
+            ulimits: Some(ulimits()),
             mounts: Some(self.mounts()),
             tmpfs: Some(HashMap::from([(
                 "/tmp".to_owned(),
@@ -188,10 +192,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(limits: &Limits) -> Self {
+    fn of(limits: &Limits, link: Link) -> Self {
         Self {
             memory: int(cgroup::memory(limits).saturating_add(BESIDE)),
-            processes: int(cgroup::processes(limits) + PROCESSES_BESIDE),
+            processes: int(cgroup::processes(limits) + processes_beside(link)),
             cpu_period: int(cgroup::PERIOD_US),
             cpu_quota: int(cgroup::quota(limits)),
         }
@@ -199,8 +203,8 @@ impl Bounds {
 }
 
 /// Other limits for a container that is there.
-pub(super) fn update(limits: &Limits) -> ContainerUpdateBody {
-    let bounds = Bounds::of(limits);
+pub(super) fn update(limits: &Limits, link: Link) -> ContainerUpdateBody {
+    let bounds = Bounds::of(limits, link);
     ContainerUpdateBody {
         memory: Some(bounds.memory),
         memory_swap: Some(bounds.memory),
@@ -229,17 +233,13 @@ fn tmpfs(size: u64) -> String {
 
 /// For the agent too. A kernel gets the rest from its jail, which takes what is lower: an engine that may not raise a limit of its own refuses one that
 /// is higher.
-fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
+fn ulimits() -> Vec<ResourcesUlimits> {
     let ulimit = |name: &str, soft: u64, hard: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: Some(int(soft)),
         hard: Some(int(hard)),
     };
-    vec![
-        ulimit("nofile", 4096, 16384),
-        ulimit("core", 0, 0),
-        ulimit("fsize", limits.workspace_bytes, limits.workspace_bytes),
-    ]
+    vec![ulimit("nofile", 4096, 16384), ulimit("core", 0, 0)]
 }
 
 fn int(number: u64) -> i64 {

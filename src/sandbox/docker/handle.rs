@@ -72,7 +72,7 @@ impl Sandbox for DockerSandbox {
     }
 
     fn apply(&self, limits: &Limits) -> BoxFuture<'_, Result<(), SandboxError>> {
-        let update = super::container::update(limits);
+        let update = super::container::update(limits, self.link);
         async move {
             let updated = self
                 .shared

@@ -39,8 +39,6 @@ pub(super) struct Order {
     pub(super) limits: Limits,
     /// Bytes of the container's memory that are not the session's.
     pub(super) beside: u64,
-    /// Whether its user is nobody else's.
-    pub(super) owns_user: bool,
     /// How long the agent lives on without a server.
     pub(super) orphan_ms: u64,
 }
@@ -97,7 +95,7 @@ pub fn init(order: &str) -> Result<Setup, StepError> {
             .map(str::to_owned)
             .to_vec(),
         },
-        jail: jail(&limits, &filter, order.owns_user),
+        jail: jail(&limits, &filter),
         workspace: native::WORKSPACE.into(),
         gauges: gauges(order.beside),
         config: AgentConfig {
@@ -111,14 +109,14 @@ pub fn init(order: &str) -> Result<Setup, StepError> {
 }
 
 /// The jail of a kernel, without what the engine has done already.
-fn jail(limits: &Limits, filter: &str, owns_user: bool) -> Value {
+fn jail(limits: &Limits, filter: &str) -> Value {
     let mut jail = native::jail(limits, Memory::Group, filter);
     // It is this user already, and there is no capability to give up.
     jail["uid"] = Value::Null;
     jail["gid"] = Value::Null;
-    // Linux counts it over all containers of one user: where that is shared, only the container's cgroup bounds it, and leaves no more to the
-    // agent than to the kernel.
-    if !owns_user && let Some(rlimits) = jail["rlimits"].as_object_mut() {
+    // Linux counts it over all processes of a user, in whatever container, the agent's too. The container's cgroup bounds it, and that moves with
+    // the session's limits.
+    if let Some(rlimits) = jail["rlimits"].as_object_mut() {
         rlimits.remove("NPROC");
     }
     jail

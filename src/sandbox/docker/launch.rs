@@ -155,7 +155,6 @@ impl Shared {
                 link,
                 limits: spec.limits.clone(),
                 beside: BESIDE,
-                owns_user: self.owners.is_some(),
                 orphan_ms: u64::try_from(self.config.orphan.as_millis()).unwrap_or(u64::MAX),
             },
         };

@@ -54,7 +54,7 @@ async fn a_kernel_cannot_read_host_files() {
     if in_containers() {
         // Those directories are there, and the image's; but what /sys tells of the machine is not.
         for of_machine in ["block", "bus", "class", "devices", "module"] {
-            expressions.push(format!("' '.join(os.listdir('/sys/{of_machine}'))"));
+            expressions.push(format!("os.listdir('/sys/{of_machine}')[0]"));
         }
     } else {
         for of_host in ["/var/lib", "/boot", "/sys"] {

@@ -39,8 +39,8 @@ async fn a_fork_bomb_costs_its_own_session_only() {
     // What the bomb left did not outlive the kernel that it came from.
     arena
         .attack(
-            "import os\nprint(len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)",
-            "True",
+            "import os\n# A twin that has been replaced may still be ending.\nwhile len([p for p in os.listdir('/proc') if p.isdigit()]) > 3: pass\nprint('alone')",
+            "alone",
         )
         .await;
 }
