@@ -42,7 +42,7 @@ env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
 
 .PHONY: test
-test: env-test ## Run all tests; those of isolation once more as an ordinary user, and in containers
+test: env-test ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -54,7 +54,7 @@ test: env-test ## Run all tests; those of isolation once more as an ordinary use
 		cargo test --locked --no-fail-fast --lib --bins --tests || failed+=("Rust tests")
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
-	tests/as_user.sh || failed+=("isolation as an ordinary user")
+	tests/as_user.sh || failed+=("isolation and rollback as an ordinary user")
 	tests/on_docker.sh || failed+=("stories in containers")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
 	sort -u "$$skipped"

@@ -34,16 +34,24 @@ async def open_session(system: Evercell, switch: str) -> EvercellSession:
 
 
 async def mix(system: Evercell, repetitions: int) -> Samples:
-    """All cells of an analysis, with a pause to think between them; the time that the cells took."""
-    samples: Samples = {"mix_on": [], "mix_off": []}
-    for _ in range(repetitions):
-        for switch in ("off", "on"):
+    """All cells of an analysis, with a pause to think between them; the time that the cells took.
+
+    And how many of the cells had a checkpoint behind them, and how many checkpoints those were.
+    """
+    samples: Samples = {"mix_on": [], "mix_off": [], "mix_checkpoints": [], "mix_protected": []}
+    for repetition in range(repetitions):
+        # Whoever comes first finds other caches.
+        for switch in ("off", "on") if repetition % 2 == 0 else ("on", "off"):
             session = await open_session(system, switch)
             took = 0.0
             for cell in MIX:
                 took += (await session.run(cell)).seconds
                 await asyncio.sleep(THINK_S)
             samples[f"mix_{switch}"].append(took)
+            if switch == "on":
+                kept = [found["before"] for found in session.checkpoints if "before" in found]
+                samples["mix_protected"].append(len(kept))
+                samples["mix_checkpoints"].append(len(set(kept)))
             await session.close()
     return samples
 
@@ -81,6 +89,8 @@ def table(samples: Samples) -> str:
         ["---", "---:", "---:", "---:"],
         [f"{len(MIX)} cells of an analysis, all together", ms(on), ms(off), f"{on / off - 1:+.1%}"],
     ]
+    protected, made = median(samples["mix_protected"]), median(samples["mix_checkpoints"])
+    rows.append(["… of these protected, by how many checkpoints", f"{protected:.0f}, {made:.0f}", "–", ""])
     for size in SIZES_MB:
         with_, without = median(samples[f"cell_{size}_on"]), median(samples[f"cell_{size}_off"])
         title = f"Cell `1+1` beside {size:,} MB of state"

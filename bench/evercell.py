@@ -8,6 +8,8 @@ import select
 import subprocess
 from pathlib import Path
 
+import aiohttp
+
 from processes import start
 from system import Outcome, Session, System
 
@@ -18,6 +20,11 @@ class EvercellSession(Session):
     """A session of the native API."""
 
     cells = 0
+
+    def __init__(self, system: System, name: str, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__(system, name, socket)
+        # What each cell said of the checkpoint behind it.
+        self.checkpoints: list[dict] = []
 
     async def send(self, code: str) -> None:
         """Sends a cell."""
@@ -35,6 +42,7 @@ class EvercellSession(Session):
             case "error":
                 outcome.error = f"{event['ename']}: {event['evalue']}"
             case "cell_finished":
+                self.checkpoints.append(event.get("checkpoint") or {})
                 outcome.ok = event["status"] == "ok"
                 outcome.error = outcome.error or str(event.get("cause", ""))
                 return True

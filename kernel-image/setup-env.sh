@@ -47,11 +47,16 @@ fi
 
 # --- fonts: a warning, since everything else works without -----------------------------------------------------------
 
-check_fonts() {
+has_cjk_font() {
     for font in /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc \
         /usr/share/fonts/*/NotoSansCJK-Regular.ttc /usr/share/fonts/*/*/NotoSansCJK-Regular.ttc; do
         [ -e "$font" ] && return 0
     done
+    return 1
+}
+
+check_fonts() {
+    ! has_cjk_font || return 0
     say "warning: no CJK font found; Chinese, Japanese and Korean text will show as boxes in figures"
     say "hint: apt-get install fonts-noto-cjk, then run this again"
 }
@@ -115,7 +120,8 @@ say "2/4 compiling to bytecode"
 
 say "3/4 listing fonts for matplotlib"
 # Python programs that a session starts read their defaults from here: the CJK font comes after the one they ask for.
-sed -i 's/^#font.family: .*/font.family: sans-serif, Noto Sans CJK JP/' "$dir"/lib/python3*/site-packages/matplotlib/mpl-data/matplotlibrc
+# Where it is missing it is not named, since each text of a figure would warn of it.
+! has_cjk_font || sed -i 's/^#font.family: .*/font.family: sans-serif, Noto Sans CJK JP/' "$dir"/lib/python3*/site-packages/matplotlib/mpl-data/matplotlibrc
 PYTHONPATH="$here" PYTHONDONTWRITEBYTECODE=1 "$dir/bin/python" -m pykernel.fonts build ||
     fail "matplotlib's list of fonts could not be made; see the lines above"
 

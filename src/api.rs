@@ -49,7 +49,9 @@ pub(crate) struct Api {
 
 /// Builds the router: every route of every front end.
 pub fn router(sessions: Sessions, config: Config) -> Router {
-    use native::{about, cells, events, files, kernel, output, sessions as session, ws};
+    use native::{
+        about, cells, checkpoints, events, files, kernel, output, sessions as session, ws,
+    };
 
     let api = Api {
         sessions,
@@ -87,6 +89,16 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         )
         .route("/v1/sessions/{session}/input", post(kernel::answer_input))
         .route("/v1/sessions/{session}/restart", post(kernel::restart))
+        .route("/v1/sessions/{session}/checkpoints", get(checkpoints::list))
+        .route(
+            "/v1/sessions/{session}/checkpoints/{checkpoint}",
+            put(checkpoints::hold).delete(checkpoints::release),
+        )
+        .route(
+            "/v1/sessions/{session}/rollback",
+            post(checkpoints::rollback),
+        )
+        .route("/v1/sessions/{session}/undo", post(checkpoints::undo))
         .route("/v1/sessions/{session}/complete", post(kernel::complete))
         .route("/v1/sessions/{session}/inspect", post(kernel::inspect))
         .route(

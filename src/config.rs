@@ -413,6 +413,13 @@ fn defaults(flags: &Flags) -> Result<Settings, ConfigError> {
             ),
         );
     }
+    if !Timeouts::allows_on_progress(millis(timeouts.extend_on_progress)) {
+        return bounds(
+            "--extend-on-progress",
+            show_duration(timeouts.extend_on_progress),
+            "it is at least 1s, or 0s to extend no cell by itself",
+        );
+    }
     Ok(Settings {
         limits: Limits {
             memory_bytes: limits.memory,
@@ -426,6 +433,7 @@ fn defaults(flags: &Flags) -> Result<Settings, ConfigError> {
         timeouts: Timeouts {
             cell_ms: millis(timeouts.cell_timeout),
             ceiling_ms: millis(timeouts.ceiling),
+            extend_on_progress_ms: millis(timeouts.extend_on_progress),
             warning_ms: millis(timeouts.warning),
             input_ms: millis(timeouts.input_timeout),
             idle_ms: millis(timeouts.idle_timeout),
@@ -450,6 +458,7 @@ fn ceilings(most: &CeilingFlags, defaults: &Settings) -> Settings {
         timeouts: Timeouts {
             cell_ms: ceiling_ms,
             ceiling_ms,
+            extend_on_progress_ms: ceiling_ms,
             warning_ms: ceiling_ms,
             input_ms: millis(most.max_input_timeout).max(timeouts.input_ms),
             idle_ms: millis(most.max_idle_timeout).max(timeouts.idle_ms),

@@ -4,6 +4,7 @@
 //! contract: an [`event::Envelope`] is stored, replayed and sent in the same bytes, and a snapshot
 //! test freezes its form.
 
+pub mod checkpoint;
 pub mod event;
 pub mod id;
 pub mod limits;

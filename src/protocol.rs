@@ -1,7 +1,7 @@
 //! The frames between the server and the agent of a sandbox, and the words of the kernel behind it.
 //!
 //! ```text
-//! server ◀── frames (codec, agent, files) ──▶ agent ◀── ring and requests (kernel-image/PROTOCOL.md) ──▶ Python kernel
+//! server ◀── frames (codec, agent, files, checkpoints) ──▶ agent ◀── ring and requests (kernel-image/PROTOCOL.md) ──▶ Python kernel
 //! ```
 //!
 //! A frame is `u32 length | u8 kind | u8 flags | u16 zero | u64 number` + payload, little-endian; `length` counts all
@@ -11,6 +11,7 @@
 //! server speaks the older agent's. Whatever comes from a sandbox is hostile: sizes are checked before allocation, decoding never panics.
 
 pub mod agent;
+pub mod checkpoints;
 pub mod codec;
 pub mod files;
 pub mod kernel;

@@ -24,7 +24,7 @@ mod registry;
 pub mod view;
 
 pub use command::{
-    CellRequest, Deadlines, Denied, InputAnswer, Interruption, Queued, SessionError,
+    CellRequest, Deadlines, Denied, Held, InputAnswer, Interruption, Queued, SessionError, WentBack,
 };
 pub use handle::SessionHandle;
 pub use registry::{Config, Opened, Sessions};

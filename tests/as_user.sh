@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the isolation tests once more as an ordinary user, when it is root who tests: tests/as_user.sh
+# Runs the tests of isolation and rollback once more as an ordinary user, when it is root who tests: tests/as_user.sh
 #
 # A sandbox made by root and one made by an ordinary user are made differently, so both are tested. The user has an id of
 # its own and no name. Where it could not reach the repository (a home of mode 0700 above it), the repository is shown to
@@ -10,16 +10,16 @@ repository=$PWD
 user=20777
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "skipped: isolation tests as root, since these tests run as uid $(id -u)"
+    echo "skipped: isolation and rollback tests as root, since these tests run as uid $(id -u)"
     exit 0
 fi
 if [ ! -e tests/it/isolation.rs ]; then
-    echo "skipped: isolation tests as an ordinary user, since there are none"
+    echo "skipped: isolation and rollback tests as an ordinary user, since there are none"
     exit 0
 fi
 for tool in setpriv unshare; do
     if ! command -v "$tool" >/dev/null; then
-        echo "skipped: isolation tests as an ordinary user, since \`$tool\` is not installed"
+        echo "skipped: isolation and rollback tests as an ordinary user, since \`$tool\` is not installed"
         exit 0
     fi
 done
@@ -58,11 +58,11 @@ inside() {
         cd "$repository"
     fi
     if ! as_user .venv/bin/python -c '' 2>/dev/null; then
-        echo "skipped: isolation tests as an ordinary user, since uid $user cannot run $(readlink -f .venv/bin/python)"
+        echo "skipped: isolation and rollback tests as an ordinary user, since uid $user cannot run $(readlink -f .venv/bin/python)"
         return 0
     fi
-    echo "isolation tests as an ordinary user (uid $user)"
-    as_user "$binary" isolation --test-threads 2
+    echo "isolation and rollback tests as an ordinary user (uid $user)"
+    as_user "$binary" isolation world::rollback --test-threads 2
 }
 
 # A mount namespace of its own, so that no mount is left behind.

@@ -34,7 +34,7 @@ class Cells:
             interrupts.window = False
             raised = error
         asyncio._set_running_loop(None)
-        interrupts.redirect = None
+        interrupts.redirect = interrupts.cancel = None
         return raised
 
     def run(self, code, silent, store_history):
@@ -94,6 +94,8 @@ class Cells:
             return True
 
         self.interrupts.redirect = redirect
+        # As soon as the loop comes to it, whatever runs now.
+        self.interrupts.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
         while True:
             try:
                 return loop.run_until_complete(task)

@@ -47,7 +47,7 @@ class Kernel:
             if self.cells.loop.is_closed():
                 self._new_loop()
             if request is not None:
-                if self.checkpoints.request_came():
+                if self.checkpoints.request_came(is_rehearsal=request.get("op") == "rehearse"):
                     self._handle(request)
             elif not self.checkpoints.is_due:
                 self._idle()
@@ -123,6 +123,9 @@ class Kernel:
             answer = requests.refusal(
                 "internal", f"`{operation}` went wrong: {type(error).__name__}: {error}"
             )
+        if answer is None:
+            # This is a twin that was woken: it was the lost kernel's request.
+            return
         self.channel.reply(identity, answer)
         if operation in self._CHANGING:
             self.checkpoints.ran(identity if operation == "execute" else None, time.perf_counter() - started)
@@ -251,6 +254,13 @@ class Kernel:
                 sys.modules["numpy"].random.seed(seed)
         return {}
 
+    def checkpoint(self, request):
+        """Makes a twin for the agent to keep."""
+        try:
+            return None if self.checkpoints.hold(request.get("id")) else {}
+        except OSError as error:
+            return requests.refusal("failed", f"no checkpoint could be made: {error}")
+
     def rehearse(self, _request):
         """Makes the first cell as quick as those after it; for a kernel that nobody has used yet."""
         preload.rehearse(self.shell, self)
@@ -273,6 +283,7 @@ class Kernel:
         "comm_msg": comm_msg,
         "comm_close": comm_close,
         "comm_info": comm_info,
+        "checkpoint": checkpoint,
         "rehearse": rehearse,
         "shutdown": shutdown,
     }

@@ -45,9 +45,11 @@ _PR_GET_TID_ADDRESS = 40
 _PROT_READ_WRITE, _MAP_SHARED_FIXED = 3, 0x11
 _OMP_PAUSE_HARD = 2
 _MADV_COLLAPSE, _HUGE = 25, 2 << 20
-_MADV_POPULATE_WRITE, _LARGE = 23, 64 << 20
-# Bits of an entry in /proc/self/pagemap: the page is there, and no other process has it.
-_PRESENT_AND_OWN = 1 << 63 | 1 << 56
+_MADV_POPULATE_WRITE = 23
+# The largest area, in pages, that is looked through for pages that were written to.
+_LARGE = 16384
+# For the last byte of an entry in /proc/self/pagemap: 1 if the page is there, and no other process has it.
+_IS_OWN = bytes(byte & 0x81 == 0x81 for byte in range(256))
 _CLOSE_RANGE, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 436, 444, 445, 446
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
@@ -121,54 +123,54 @@ def written_pages(count):
 
 
 def time_of_writing(pages):
-    """Writes to each page and returns how long that took, in seconds."""
-    started = time.perf_counter()
+    """Writes to each page and returns how long the processor took, in seconds."""
+    started = time.thread_time()
     for start in range(0, len(pages), mmap.PAGESIZE):
         pages[start] = 1
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
-def written_since_fork(most_looked_at, most):
-    """Returns the areas, as pairs of address and length, that this process has written to since it forked.
+def written_since_fork(most_looked_at):
+    """Returns which pages this process has to itself: it has written to them since it forked.
 
-    None if there is more to look at, or more was written, than so many pages.
-    See https://docs.kernel.org/admin-guide/mm/pagemap.html.
+    By the number of an area's first page there is a byte for each page, 0 or 1. None if there is more to look
+    at than so many pages. See https://docs.kernel.org/admin-guide/mm/pagemap.html.
     """
     areas = []
     with open("/proc/self/maps") as maps:
         for line in maps:
-            fields = line.split()
-            if fields[1] == "rw-p":
-                start, end = (int(text, 16) for text in fields[0].split("-"))
+            place, rights, _ = line.split(" ", 2)
+            if rights == "rw-p":
+                start, end = (int(text, 16) // mmap.PAGESIZE for text in place.split("-"))
                 # A large one is an array, or mostly empty.
                 if end - start <= _LARGE:
-                    areas.append((start, end))
-    if sum(end - start for start, end in areas) > most_looked_at * mmap.PAGESIZE:
+                    areas.append((start, end - start))
+    if sum(count for _, count in areas) > most_looked_at:
         return None
-    found, pages = [], 0
     with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        for start, end in areas:
-            pagemap.seek(start // mmap.PAGESIZE * 8)
-            entries = memoryview(pagemap.read((end - start) // mmap.PAGESIZE * 8)).cast("Q")
-            own = [
-                index for index, entry in enumerate(entries) if entry & _PRESENT_AND_OWN == _PRESENT_AND_OWN
-            ]
-            pages += len(own)
-            if pages > most:
-                return None
-            for index in own:
-                address = start + index * mmap.PAGESIZE
-                if found and sum(found[-1]) == address:
-                    found[-1][1] += mmap.PAGESIZE
-                else:
-                    found.append([address, mmap.PAGESIZE])
-    return found
+        return {
+            start: os.pread(pagemap.fileno(), count * 8, start * 8)[7::8].translate(_IS_OWN)
+            for start, count in areas
+        }
 
 
-def write_ahead(areas):
+def write_ahead(page, count):
     """Has pages copied now that a fork shares, instead of at the next write (madvise(2), Linux 5.14)."""
-    for address, length in areas:
-        _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+    address, length = page * mmap.PAGESIZE, count * mmap.PAGESIZE
+    _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+
+
+def processor_times():
+    """Returns for how long this thread has run, and for how long it has waited for a processor, in seconds.
+
+    Nothing where Linux does not say. See https://docs.kernel.org/scheduler/sched-stats.html.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            ran, waited, _ = file.read(128).split()
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def pause_openmp():

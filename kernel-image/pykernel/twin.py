@@ -19,6 +19,7 @@ import threading
 import warnings
 
 from . import linux
+from .hot import HotPages
 from .ring import STDERR
 
 # When memory runs out, the one that runs goes first and the twin last. Lowering it needs no right as long as
@@ -29,12 +30,11 @@ AWAKE, ASLEEP = 1000, 100
 ANNOUNCE_MS = 500
 LARGEST_PACKET, MOST_DESCRIPTORS = 4096, 16
 
-# Pages that the interpreter itself writes to in any cell, at most, and how much memory is searched for them
-# how often.
-ORDINARY_PAGES, MOST_LOOKED_AT, LEARN_EVERY = 2048, 1 << 17, 32
+# How many pages are searched at most for those that cells write to, and how many are copied ahead at once.
+MOST_LOOKED_AT, AT_ONCE = 1 << 17, 128
 
 _ALL_SIGNALS = signal.valid_signals()
-_TRIAL_PAGES = 32
+_TRIAL_PAGES = 64
 
 _making = False
 
@@ -61,22 +61,21 @@ class Twins:
         self._ring = ring
         self._cells = cells
         self._announce = announce
-        # What cells write to whatever they do: copied right after a fork, while nobody waits.
-        self._ordinary = []
-        self._made = 0
+        self._hot = HotPages()
+        self._ahead = 0
         # What it costs to write to a page shared with a twin, in seconds: measured with the first one.
         self.page_cost = None
 
-    def make(self, after):
+    def make(self, after, hold=None):
         """Forks a twin, made after the execution `after`, and returns its pid once the agent has heard of it.
 
-        In the twin it returns 0, when that is woken and is the kernel. Raises `OSError` when there is none.
+        `hold` is the request by which the agent asked for it, if it did. In the twin it returns 0, when that
+        is woken and is the kernel. Raises `OSError` when there is none.
         """
         alone = _tasks() == 1
         if not alone:
             linux.pause_openmp()
             alone = _tasks() == 1
-        self._learn()
         trial = linux.written_pages(_TRIAL_PAGES) if self.page_cost is None else None
         # Now: when the twin wakes, they are where the kernel has moved them to.
         files = _offsets()
@@ -89,7 +88,7 @@ class Twins:
                 pid = _fork(alone)
             if pid == 0:
                 os.close(known)
-                self._wake(self._sleep(after, tell), files, mask)
+                self._wake(self._sleep({"after": after, "hold": hold}, tell), files, mask)
             else:
                 os.close(tell)
                 _wait_for_end(known)
@@ -103,31 +102,50 @@ class Twins:
         if pid == 0:
             self._announce()
             self._report(threads)
-            self._made = 0
             return pid
         if trial is not None:
             self.page_cost = linux.time_of_writing(trial) / _TRIAL_PAGES
-        linux.write_ahead(self._ordinary)
-        self._made += 1
+        self._ahead = 0
         return pid
 
-    def _learn(self):
-        """Finds out, now and then, what cells write to whatever they do; to be called beside a twin."""
-        if self._made % LEARN_EVERY == 1:
-            with contextlib.suppress(OSError, ValueError):
-                self._ordinary = linux.written_since_fork(MOST_LOOKED_AT, ORDINARY_PAGES) or []
+    def learn(self):
+        """Finds out what cells have written to beside the last twin."""
+        with contextlib.suppress(OSError, ValueError):
+            written = linux.written_since_fork(MOST_LOOKED_AT)
+            if written is not None:
+                self._hot.learn(written)
 
-    def private_pages(self, twin):
-        """Returns how many pages only the twin holds: the kernel has its own copies, or has freed them."""
+    def copy_ahead(self):
+        """Copies what cells write to again and again, beside a new twin, until a request arrives."""
+        poll = select.poll()
+        poll.register(self._channel.control, select.POLLIN)
+        for first, count in self._hot.ahead():
+            for page in range(first, first + count, AT_ONCE):
+                if poll.poll(0):
+                    return
+                some = min(AT_ONCE, first + count - page)
+                linux.write_ahead(page, some)
+                self._ahead += some
+
+    def end(self, twin):
+        """Ends a twin."""
+        with contextlib.suppress(OSError):
+            os.kill(twin, signal.SIGKILL)
+
+    def copied_pages(self, twin):
+        """Returns how many pages only the twin holds besides those that were copied ahead.
+
+        The kernel has its own copies of them, or has freed them.
+        """
         try:
             with open(f"/proc/{twin}/smaps_rollup") as file:
                 sizes = [line.split() for line in file if line.startswith("Private_")]
         except OSError:
             # It is gone.
             return 0
-        return sum(int(size[1]) for size in sizes) // 4
+        return max(sum(int(size[1]) for size in sizes) // 4 - self._ahead, 0)
 
-    def _sleep(self, after, tell):
+    def _sleep(self, announcement, tell):
         """Tells the agent of this twin, and waits. Returns the new descriptors by name, or never."""
         try:
             # Out of the kernel's process group: what is sent to that is not for a twin.
@@ -139,20 +157,17 @@ class Twins:
             door.setblocking(True)
             twins = _socket.socket(fileno=self._descriptors["twins"])
             rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))
-            twins.sendmsg([json.dumps({"after": after}).encode()], [rights], _socket.MSG_DONTWAIT)
+            twins.sendmsg([json.dumps(announcement).encode()], [rights], _socket.MSG_DONTWAIT)
             twins.detach()
             theirs.close()
             # The kernel waits for this end of file.
             os.close(tell)
-            space = _socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
-            packet, ancillary, _, _ = door.recvmsg(LARGEST_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
-            door.close()
-            if not packet:
-                os._exit(0)
-            numbers = array.array("i")
-            for _, _, data in ancillary:
-                numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-            return dict(zip(json.loads(packet)["fds"], numbers, strict=True))
+            while True:
+                operation, new = _receive(door)
+                if operation == "wake":
+                    door.close()
+                    return new
+                door = _split(door, new["door"])
         except BaseException:
             # Nobody misses a twin that does not come to be.
             os._exit(1)
@@ -185,6 +200,45 @@ class Twins:
             names = ", ".join(threads)
             text = f"evercell: threads do not survive a rollback; these have ended: {names}\n"
             self._ring.put(STDERR, text.encode(errors="replace"))
+
+
+def _receive(door):
+    """Waits for what the agent wants of this twin: the operation, and descriptors by name.
+
+    End of file ends it.
+    """
+    space = _socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+    packet, ancillary, _, _ = door.recvmsg(LARGEST_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+    if not packet:
+        os._exit(0)
+    numbers = array.array("i")
+    for _, _, data in ancillary:
+        numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    wanted = json.loads(packet)
+    return wanted["op"], dict(zip(wanted["fds"], numbers, strict=True))
+
+
+def _split(door, descriptor):
+    """Forks this twin once more, so that one can be woken and the other sleeps on.
+
+    Returns the door of the one that this process is. Where the fork fails nobody says a word at the new door,
+    and its end of file tells the agent.
+    """
+    try:
+        pid = _fork(alone=True)
+    except OSError:
+        pid = -1
+    if pid:
+        os.close(descriptor)
+        return door
+    door.close()
+    with contextlib.suppress(OSError):
+        os.setsid()
+    fresh = _socket.socket(fileno=descriptor)
+    fresh.setblocking(True)
+    # Who it is the system tells the agent.
+    fresh.send(b"{}")
+    return fresh
 
 
 def _tasks():

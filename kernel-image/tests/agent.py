@@ -80,12 +80,21 @@ class Zygote:
 class Twin:
     """A twin that has announced itself: its pid is what Linux says, not what it says."""
 
-    def __init__(self, twins):
+    def __init__(self, twins, door=None, after=None):
+        if door is not None:
+            # A copy of another twin: its first word is all that it says.
+            packet, ancillary, _, _ = door.recvmsg(4096, socket.CMSG_SPACE(12))
+            if not packet:
+                raise KernelEnded("the copy ended")
+            self.pid, self.after, self.hold = struct.unpack("3i", ancillary[0][2])[0], after, None
+            self._door = door
+            return
         space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(12)
         packet, ancillary, flags, _ = twins.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
         assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
         content = {kind: data for _, kind, data in ancillary}
         self.after = json.loads(packet)["after"]
+        self.hold = json.loads(packet)["hold"]
         self.pid = struct.unpack("3i", content[socket.SCM_CREDENTIALS])[0]
         [door] = array.array("i", content[socket.SCM_RIGHTS])
         self._door = socket.socket(fileno=door)
@@ -94,6 +103,15 @@ class Twin:
         """Tells it to take the kernel's place."""
         socket.send_fds(self._door, [json.dumps({"op": "wake", "fds": names}).encode()], descriptors)
         self._door.close()
+
+    def copy(self):
+        """Has it fork once more, and returns the copy."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ours.settimeout(LIMIT_S)
+        socket.send_fds(self._door, [b'{"op": "split", "fds": ["door"]}'], [theirs.fileno()])
+        theirs.close()
+        return Twin(None, ours, self.after)
 
     def close(self):
         """Lets it go: it ends."""
@@ -177,6 +195,19 @@ class Kernel:
                 self.twin.close()
             self.twin = found
         return self.twin
+
+    def hold(self):
+        """Has the kernel make a twin that is kept, and returns it."""
+        request = self.send("checkpoint")
+        while True:
+            self._twins.settimeout(LIMIT_S)
+            found = Twin(self._twins)
+            if found.hold == request:
+                assert self.wait_reply(request, "checkpoint") == {"id": request}
+                return found
+            if self.twin:
+                self.twin.close()
+            self.twin = found
 
     def restored(self):
         """Wakes the twin, in place of this kernel, and returns its agent's side."""
@@ -307,7 +338,14 @@ class Kernel:
         for descriptor in (self._doorbell, *self._pipes, self._control.fileno()):
             poll.register(descriptor, select.POLLIN)
         # The writer may have looked just before the announcement: once more, a millisecond later.
-        ended = os.pidfd_open(self.pid) if self.pid else None
+        try:
+            ended = os.pidfd_open(self.pid) if self.pid else None
+        except ProcessLookupError:
+            # It is gone. The control socket does not say so as long as a twin has it too.
+            while self._read_ring():
+                pass
+            self._read_pipes([1 << 20] * 2)
+            raise KernelEnded(self.text("stderr")) from None
         if ended is not None:
             poll.register(ended, select.POLLIN)
         ready = poll.poll(1)

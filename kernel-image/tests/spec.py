@@ -243,6 +243,7 @@ REPLIES = {
     "comm_msg": Reply,
     "comm_close": Reply,
     "comm_info": CommInfoReply,
+    "checkpoint": Reply,
     "rehearse": Reply,
     "shutdown": Reply,
 }

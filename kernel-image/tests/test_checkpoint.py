@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from pykernel.checkpoint import FIRST_TRY, Policy
+from pykernel.checkpoint import FIRST_TRY, SHARE, Moment, Policy
+from pykernel.hot import MOST, NEIGHBOURS, TURNS, HotPages
 
 LOSSES = {
     "a segmentation fault": "import ctypes; ctypes.string_at(0)",
@@ -38,6 +39,29 @@ def test_twenty_losses_in_a_row(kernel):
     # No descriptor and no ring of an earlier kernel is held.
     assert kernel.result("len(os.listdir('/proc/self/fd'))") == open_before
     assert kernel.result("open('/proc/self/maps').read().count('memfd:')") == "1"
+    kernel.close()
+
+
+def test_a_twin_that_is_kept_is_woken_as_often_as_wanted(kernel):
+    kernel.ok("import os, random; kept = [1]; random.seed(5)")
+    held = kernel.hold()
+    drawn = kernel.result("random.random(), kept, len(In)")
+    groups = set()
+    for _ in range(3):
+        kernel.ok("kept.append(2)")
+        if kernel.twin:
+            kernel.twin.close()
+        kernel.twin = held.copy()
+        assert kernel.twin.pid != held.pid
+        kernel.start("os._exit(1)")
+        kernel.wait_end()
+        kernel = kernel.restored()
+        assert kernel.ready["execution_count"] == 1
+        assert kernel.result("random.random(), kept, len(In)") == drawn
+        # What is sent to its group is not for the twin that is kept.
+        groups.add(os.getpgid(kernel.pid))
+    assert os.getpgid(held.pid) not in groups
+    held.close()
     kernel.close()
 
 
@@ -206,27 +230,70 @@ def test_nothing_is_protected_where_that_is_switched_off(kernel):
     assert kernel.ok("2")["unprotected"] == "off"
 
 
+def test_what_there_is_ends_where_it_is_switched_off(kernel):
+    kernel.ok("1")
+    process = os.pidfd_open(kernel.wait_twin().pid)
+    kernel.call("configure", env={"EVERCELL_CHECKPOINTS": "off"}, seed=None)
+    kernel.ok("2")
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    assert poll.poll(10_000)
+    os.close(process)
+
+
+def test_a_rehearsed_kernel_has_its_twin_before_it_rehearses(kernel):
+    kernel.ok("1")
+    kernel.wait_twin().close()
+    kernel.twin = None
+    kernel.call("rehearse")
+    restored = kernel.lost_by("import os; os._exit(1)")
+    assert restored.result("1 + 1") == "2"
+    restored.close()
+
+
 # --- the policy --------------------------------------------------------------------------------------------------------
 
 
-def test_silence_is_always_used():
+def test_thought_is_always_used():
     policy = Policy()
     for _ in range(100):
         policy.ran(0.001)
-        assert policy.refusal(is_waited_for=False) is None
+        policy.copied(0.02)
+        assert policy.refusal(Moment.THINKS) is None
         policy.made(0.005)
 
 
-def test_a_burst_pays_a_twentieth():
+@pytest.mark.parametrize(("moment", "cost_s"), [(Moment.WAITS, 0.008), (Moment.PAUSES, 0.006)])
+def test_cells_pay_a_twenty_fifth_where_nobody_thinks(moment, cost_s):
     policy = Policy()
-    policy.made(0.005)
+    policy.made(0.002)
     made = 0
     for _ in range(1000):
         policy.ran(0.001)
-        if policy.refusal(is_waited_for=True) is None:
-            policy.made(0.005)
+        policy.copied(0.006)
+        if policy.refusal(moment) is None:
+            policy.made(0.002)
             made += 1
-    assert made == 10
+    assert made == int(SHARE * 1 / cost_s + 1e-9)
+
+
+def test_what_nobody_feels_is_taken_in_any_pause():
+    policy = Policy()
+    for _ in range(100):
+        policy.ran(0.001)
+        policy.copied(0.0009)
+        assert policy.refusal(Moment.PAUSES) is None
+        policy.made(0.005)
+
+
+def test_time_spent_waiting_for_a_processor_pays_for_nothing():
+    policy = Policy()
+    policy.made(0.005)
+    policy.ran(1.0)
+    policy.waited(0.99)
+    assert policy.refusal(Moment.WAITS) == "burst"
+    policy.waited(0.5)
+    assert policy.refusal(Moment.WAITS) is None
 
 
 def test_cells_that_rewrite_everything_are_let_go_by_and_tried_again_less_and_less():
@@ -239,7 +306,7 @@ def test_cells_that_rewrite_everything_are_let_go_by_and_tried_again_less_and_le
         paid += copies
         policy.ran(0.5 + copies)
         policy.copied(3.0)
-        if policy.refusal(is_waited_for=False) is None:
+        if policy.refusal(Moment.THINKS) is None:
             policy.made(0.005)
             forks += 1
     assert 20 < forks < 40
@@ -250,11 +317,52 @@ def test_cells_that_change_are_protected_again_at_once():
     policy = Policy()
     policy.made(0.005)
     for _ in range(FIRST_TRY):
-        assert policy.refusal(is_waited_for=False) in (None, "costly")
+        assert policy.refusal(Moment.THINKS) in (None, "costly")
         policy.ran(0.1)
         policy.copied(3.0)
-    assert policy.refusal(is_waited_for=False) is None
+    assert policy.refusal(Moment.THINKS) is None
     policy.made(0.005)
     policy.ran(0.1)
     policy.copied(0.0001)
-    assert policy.refusal(is_waited_for=False) is None
+    assert policy.refusal(Moment.THINKS) is None
+
+
+# --- pages that cells write to -----------------------------------------------------------------------------------------
+
+
+def taught(hot, pages, turns=1):
+    """What is copied ahead after turns in which cells have written to pages of one area, as a set."""
+    for _ in range(turns):
+        ahead = copied(hot)
+        flags = bytearray(MOST + 1)
+        for page in pages | ahead:
+            flags[page] = 1
+        hot.learn({0: bytes(flags)})
+    return copied(hot)
+
+
+def copied(hot):
+    return {page for first, count in hot.ahead() for page in range(first, first + count)}
+
+
+def test_pages_that_are_written_to_again_are_copied_ahead():
+    hot = HotPages()
+    assert taught(hot, {3, 5, 6}) == set()
+    assert taught(hot, {5, 6, 9}) == {5, 6}
+    assert taught(hot, {9}) == {5, 6, 9}
+
+
+def test_pages_that_are_no_longer_written_to_are_forgotten():
+    hot = HotPages()
+    pages = set(range(TURNS * NEIGHBOURS))
+    assert len(taught(hot, pages, 2)) == len(pages) - NEIGHBOURS
+    assert taught(hot, set(), TURNS) == set()
+
+
+def test_pages_copied_ahead_are_bounded():
+    hot = HotPages()
+    assert taught(hot, set(range(MOST + 1)), 2) == set()
+    assert len(taught(hot, set(range(MOST)), 2)) == MOST - MOST // TURNS
+    # Nothing of an area that is gone.
+    hot.learn({7: b"\0"})
+    assert copied(hot) == set()

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from pykernel import interrupts
+
 # What a cell may be doing when the signal arrives; each prints `go` once it is about to.
 BUSY = {
     "a loop": "while True: pass",
@@ -123,3 +125,57 @@ def test_the_traceback_of_an_interrupted_print_ends_at_the_print(kernel):
     reply = wait_interrupted(kernel, cell)
     assert "pykernel" not in "\n".join(reply["error"]["traceback"])
     assert "while True: print" in "\n".join(reply["error"]["traceback"]).replace("\x1b[", "") or True
+
+
+def cancel(kernel):
+    """The server's second means."""
+    os.kill(kernel.pid, interrupts.CANCEL)
+
+
+def test_a_cell_that_awaits_and_ignores_interrupts_is_cancelled(kernel):
+    kernel.ok("import asyncio, signal; kept = 1")
+    cell = kernel.start(
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('go')\nkept = 2\nawait asyncio.sleep(60)"
+    )
+    kernel.wait(lambda: kernel.text() == "go\n")
+    os.kill(kernel.pid, signal.SIGINT)
+    cancel(kernel)
+    assert kernel.wait_reply(cell)["error"]["ename"] == "KeyboardInterrupt"
+    kernel.events.clear()
+    assert kernel.result("kept") == "2"
+
+
+def test_a_cancelled_cell_ends_though_its_loop_is_busy_and_swallows_interrupts(kernel):
+    kernel.ok("import asyncio, time")
+    # Nearly all of the time it is where an interrupt is swallowed.
+    cell = kernel.start(
+        "print('go')\nwhile True:\n    try:\n        time.sleep(0.05)\n        await asyncio.sleep(0)\n"
+        "    except KeyboardInterrupt:\n        pass"
+    )
+    kernel.wait(lambda: kernel.text() == "go\n")
+    cancel(kernel)
+    assert kernel.wait_reply(cell)["error"]["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    "takes",
+    [
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])",
+    ],
+)
+def test_the_next_interrupt_is_ours_again_after_a_cancel(kernel, takes):
+    cell = kernel.start(f"import signal\n{takes}\nprint('go')\nwhile True: pass")
+    kernel.wait(lambda: kernel.text() == "go\n")
+    os.kill(kernel.pid, signal.SIGINT)
+    cancel(kernel)
+    assert wait_interrupted(kernel, cell)["error"]["ename"] == "KeyboardInterrupt"
+    assert kernel.result("1") == "1"
+
+
+def test_a_cancel_between_cells_and_in_a_cell_without_await_changes_nothing(kernel):
+    cancel(kernel)
+    cell = kernel.start("import time\nprint('go')\ntime.sleep(0.2)\n5")
+    kernel.wait(lambda: kernel.text() == "go\n")
+    cancel(kernel)
+    assert kernel.wait_reply(cell)["status"] == "ok"

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, WaitStatus};
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use super::checkpoints::{Nursery, Twin};
 use super::init;
 use super::requests::Requests;
 use super::ring::Violation;
-use crate::protocol::agent::WatchedLimit;
+use crate::protocol::agent::{CANCEL, CANCEL_SIGNAL, WatchedLimit};
 
 /// How long killed processes are waited for. One that hangs in the system for longer is given up.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -165,10 +165,18 @@ impl Kernel {
         }
     }
 
-    /// SIGINT, to its process only.
-    pub(crate) fn interrupt(&self) {
-        if let (Some(pid), None, true) = (self.pid, &self.status, self.is_alive()) {
-            let _ = rustix::process::kill_process(pid, Signal::INT);
+    /// SIGINT to its process only, or the signal that cancels.
+    pub(crate) fn interrupt(&self, means: &[u8]) {
+        let (Some(pid), None, true) = (self.pid, &self.status, self.is_alive()) else {
+            return;
+        };
+        let signal = match means {
+            CANCEL => CANCEL_SIGNAL,
+            _ => libc::SIGINT,
+        };
+        // SAFETY: takes numbers only, of a process that was not reaped yet. rustix has no names for real-time signals.
+        unsafe {
+            libc::kill(pid.as_raw_nonzero().get(), signal);
         }
     }
 

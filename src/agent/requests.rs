@@ -157,6 +157,11 @@ impl Requests {
         })
     }
 
+    /// Whether the reply to that request is still to come.
+    pub(crate) fn awaits(&self, id: u64) -> bool {
+        self.awaited.iter().any(|awaited| awaited.id == id)
+    }
+
     /// Takes note of a reply that begins with these bytes. Replies come in the order of requests.
     pub(crate) fn answered(
         &mut self,

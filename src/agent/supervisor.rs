@@ -3,9 +3,11 @@
 //! Waiting and doing are separate. [`Supervisor::next`] only waits until something can be done; everything that is done is plain code that
 //! does not wait. So no state is ever seen in between, and nothing can be lost by cancelling a future.
 
+mod checkpoints;
 mod commands;
 mod life;
 
+use std::io;
 use std::sync::Arc;
 
 use rustix::process::{Pid, WaitStatus};
@@ -13,7 +15,8 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
-use super::checkpoints::Checkpoints;
+use self::checkpoints::Copying;
+use super::checkpoints::{Checkpoints, Twin};
 use super::greeting::{Door, Guest};
 use super::init::{self, Signals};
 use super::kernel_process::{KILL_AGAIN, Kernel, StartError};
@@ -27,6 +30,7 @@ use super::{AgentError, ExitReason, KernelSource, Setup};
 use crate::model::id::SandboxId;
 use crate::protocol::GENERATION;
 use crate::protocol::agent::{AgentConfig, AgentHello, Kind, UsageReport};
+use crate::protocol::checkpoints::HeldOnes;
 
 /// How much is kept for the server, in bytes. Beyond it nothing more is read from the kernel, so that it waits when it writes.
 const OUTBOX: usize = 8 * 1024 * 1024;
@@ -64,6 +68,8 @@ pub(crate) struct Supervisor {
     starting: Option<Starting>,
     /// What a kernel can be replaced by, with all it had.
     checkpoints: Checkpoints,
+    /// The one to which it is about to go back.
+    copying: Option<Copying>,
     /// Who asked for the kernel that is to be there when the current one is gone.
     wanted: Option<Wanted>,
     reaped: Vec<(Pid, WaitStatus)>,
@@ -94,9 +100,11 @@ struct Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// A new one, which has nothing.
-    New,
+    New(HeldOnes),
     /// The newest checkpoint.
-    Checkpoint,
+    Newest,
+    /// The checkpoint that was chosen.
+    Chosen,
 }
 
 #[derive(Debug)]
@@ -118,6 +126,8 @@ enum Event {
     Received,
     /// The start of a kernel has come to its end.
     Started(Result<Pid, StartError>),
+    /// A checkpoint was copied, or was not.
+    Copied(io::Result<Twin>),
     /// An operation on files has ended.
     Files,
     /// Something that the next round of the loop does anyway.
@@ -161,6 +171,7 @@ impl Supervisor {
             last_execution: 0,
             starting: None,
             checkpoints: Checkpoints::default(),
+            copying: None,
             wanted: None,
             reaped: Vec::new(),
             ending: None,
@@ -187,6 +198,7 @@ impl Supervisor {
                 Event::Guest(guest) => self.welcome(*guest),
                 Event::Received => self.receive(),
                 Event::Started(result) => self.started(result),
+                Event::Copied(result) => self.copied(result),
                 Event::Files => self.watch.soon(),
                 Event::Round => {}
             }
@@ -203,6 +215,7 @@ impl Supervisor {
             control,
             kernel,
             starting,
+            copying,
             outbox,
             ..
         } = self;
@@ -222,6 +235,9 @@ impl Supervisor {
             Some(()) = maybe(kernel.map(Kernel::exited)) => Event::Children,
             Some(result) = maybe(starting.as_mut().map(|starting| &mut starting.task)) => {
                 Event::Started(result.unwrap_or(Err(StartError::Ended)))
+            }
+            Some(result) = maybe(copying.as_mut().map(|copying| &mut copying.task)) => {
+                Event::Copied(result.unwrap_or_else(|error| Err(io::Error::other(error))))
             }
             () = tokio::task::yield_now(), if self.more => Event::Round,
             Some(()) = maybe(deadline.map(tokio::time::sleep_until)) => Event::Round,
@@ -275,9 +291,7 @@ impl Supervisor {
         } else {
             capture.pump(&mut self.outbox, &mut on_reply)
         };
-        if was_executing && requests.executing().is_none() {
-            self.watch.soon();
-        }
+        let has_executed = was_executing && requests.executing().is_none();
         self.more = match result {
             Ok(more) => more,
             Err(violation) => {
@@ -286,17 +300,14 @@ impl Supervisor {
                 true
             }
         };
+        if has_executed {
+            self.watch.soon();
+            self.make_room();
+        }
         if !self.more && !self.outbox.is_full() {
             self.take_in_twins();
         }
         self.settle();
-    }
-
-    /// Takes in new twins. After what the kernel has said: a twin knows of a cell only once its end is known here.
-    fn take_in_twins(&mut self) {
-        if let Some(kernel) = &mut self.kernel {
-            self.checkpoints.take_in(&mut kernel.nursery, kernel.pid);
-        }
     }
 
     /// Waits for the kernel, or for the server, or buries the kernel.
@@ -418,7 +429,7 @@ impl Supervisor {
             kernels: self.kernels,
             alive: self.kernel.as_ref().is_some_and(Kernel::is_alive) && self.starting.is_none(),
             executing: self.executing().map(|execution| execution.id),
-            starting: self.starting.is_some() || self.wanted.is_some(),
+            starting: self.starting.is_some() || self.wanted.is_some() || self.copying.is_some(),
             last_request: self.last_request,
             last_execution: self.last_execution,
         };
@@ -472,7 +483,7 @@ impl Supervisor {
     }
 
     fn kill_everybody(&mut self) {
-        self.checkpoints.clear();
+        self.checkpoints.clear(HeldOnes::End);
         let kernel = self.kernel.as_ref();
         init::kill_everybody(
             kernel.and_then(|kernel| kernel.pid),
@@ -486,7 +497,8 @@ impl Supervisor {
         if self.ending.is_none() {
             self.ending = Some((reason, Instant::now() + LAST_WORDS));
             self.wanted = None;
-            self.checkpoints.clear();
+            self.copying = None;
+            self.checkpoints.clear(HeldOnes::End);
             self.end_kernel();
         }
     }

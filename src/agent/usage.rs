@@ -123,7 +123,7 @@ impl Meter {
         };
         self.seen = self.seen.max(census.memory_bytes);
         if census.memory_bytes > exact_above {
-            let asleep: u64 = twins.iter().filter_map(|twin| private(*twin)).sum();
+            let asleep = asleep(kernel, twins);
             census.memory_bytes = census.memory_bytes.saturating_sub(asleep);
         }
         census
@@ -133,6 +133,15 @@ impl Meter {
     fn in_use(&self) -> Option<u64> {
         let bytes = self.gauges.memory.as_ref().and_then(read_number)?;
         Some(bytes.saturating_sub(self.gauges.beside))
+    }
+
+    /// What the kernel and all twins hold together that cannot be given back. Counted exactly only where it might be more than `exact_above`.
+    pub(crate) fn held(&mut self, kernel: Option<Pid>, exact_above: u64) -> u64 {
+        match self.in_use() {
+            Some(bytes) if bytes > exact_above => self.lasting().unwrap_or(bytes).min(bytes),
+            Some(bytes) => bytes,
+            None => self.count(kernel, exact_above, &[]).memory_bytes,
+        }
     }
 
     /// How many processes and threads there are.
@@ -218,11 +227,58 @@ fn share(pid: u32) -> Option<u64> {
     number_after(&text, "Pss:").map(|kilobytes| kilobytes * 1024)
 }
 
-/// What only that process holds.
-fn private(pid: Pid) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", number(pid))).ok()?;
-    let parts = ["Private_Clean:", "Private_Dirty:"].map(|word| number_after(&text, word));
-    Some(parts.into_iter().flatten().sum::<u64>() * 1024)
+/// What only twins hold, of which the newest is the last. Of one twin that is exact. Of more it is rather too much than too little: what several of them have
+/// in common, and no longer with the kernel, is not to be seen from the outside.
+fn asleep(kernel: Option<Pid>, twins: &[Pid]) -> u64 {
+    let Some((newest, older)) = twins.split_last() else {
+        return 0;
+    };
+    let rollups = |pid: &Pid| Rollup::read(*pid);
+    let Some(newest) = rollups(newest) else {
+        return older
+            .iter()
+            .filter_map(rollups)
+            .map(|own| own.private)
+            .sum();
+    };
+    match older {
+        [] => newest.private,
+        older => {
+            let shared = kernel.and_then(Rollup::read);
+            let shared = shared.map(|own| own.anonymous.saturating_sub(own.private_dirty));
+            // What the kernel shares with anybody it shares with the newest twin: that was the last to be like it.
+            let left = shared.map_or(0, |shared| newest.anonymous.saturating_sub(shared));
+            let others = older.iter().filter_map(rollups);
+            let others: u64 = match older.len() {
+                1 => others.map(|own| own.private).sum(),
+                _ => others.map(|own| own.proportional).sum(),
+            };
+            left.max(newest.private) + others
+        }
+    }
+}
+
+/// The memory of a process, in bytes; see proc_pid_smaps(5).
+struct Rollup {
+    anonymous: u64,
+    /// Anonymous memory, each page divided by how many processes have it.
+    proportional: u64,
+    private: u64,
+    private_dirty: u64,
+}
+
+impl Rollup {
+    fn read(pid: Pid) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", number(pid))).ok()?;
+        let bytes = |word: &str| number_after(&text, word).unwrap_or(0) * 1024;
+        let private_dirty = bytes("Private_Dirty:");
+        Some(Self {
+            anonymous: bytes("Anonymous:"),
+            proportional: bytes("Pss_Anon:"),
+            private: bytes("Private_Clean:") + private_dirty,
+            private_dirty,
+        })
+    }
 }
 
 fn high_water(pid: Pid) -> Option<u64> {

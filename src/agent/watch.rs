@@ -19,6 +19,7 @@ use self::tripwire::Tripwire;
 use super::requests::Executing;
 use super::usage::{self, Meter};
 use super::workspace::Workspace;
+use crate::model::checkpoint;
 use crate::protocol::agent::{AgentConfig, CpuReport, DiskReport, MemoryReport, WatchedLimit};
 
 /// How often it looks while a cell runs.
@@ -29,6 +30,10 @@ const MORE_OFTEN: Duration = Duration::from_millis(100);
 
 /// The same when memory is nearly used up.
 const CLOSELY: Duration = Duration::from_millis(25);
+
+/// For how long memory has to be over its limit beside several twins. One that was just forked is not known until it has announced itself, and as long as the
+/// kernel shares its memory with a stranger, what the others hold looks like the kernel's. The kernel waits no longer for an announcement.
+const UNBORN: Duration = Duration::from_millis(500);
 
 /// How often it looks while no cell runs.
 const RARELY: Duration = Duration::from_secs(10);
@@ -52,6 +57,8 @@ pub(crate) struct Watch {
     scan_after: Instant,
     last_cpu_us: u64,
     tripwire: Tripwire,
+    /// Since when memory is over its limit.
+    over_since: Option<Instant>,
     /// The execution whose processor time was last said to be used up.
     spent: Option<u64>,
     /// Whether the workspace is over its quota, and files were stopped from growing for it.
@@ -90,6 +97,7 @@ impl Watch {
             scan_after: now,
             last_cpu_us: 0,
             tripwire: Tripwire::default(),
+            over_since: None,
             spent: None,
             full: false,
             has_looked: false,
@@ -131,6 +139,7 @@ impl Watch {
     pub(crate) fn kernel_ended(&mut self) {
         self.file_size = None;
         self.full = false;
+        self.over_since = None;
         self.soon();
     }
 
@@ -172,8 +181,15 @@ impl Watch {
         let exact_above = self.tripwire.exact_above(execution, limit, now);
         let census = meter.census(kernel, exact_above.unwrap_or(limit), twins);
         if census.memory_bytes > limit {
-            return Some(Finding::Exceeded(WatchedLimit::Memory));
+            let since = *self.over_since.get_or_insert(now);
+            let bound = limit.saturating_add(checkpoint::room(limit));
+            if twins.len() < 2 || now - since >= UNBORN || census.memory_bytes > bound {
+                return Some(Finding::Exceeded(WatchedLimit::Memory));
+            }
+            self.next = Some(now + CLOSELY);
+            return None;
         }
+        self.over_since = None;
         if is_executing && census.memory_bytes > limit - limit / 5 {
             self.next = Some(now + CLOSELY);
         }

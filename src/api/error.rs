@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::model::id::CheckpointName;
 use crate::session::log::ReadError;
 use crate::session::{Denied, FileErrorCode, FilesError, SessionError};
 
@@ -59,6 +60,8 @@ codes! {
     BadSessionId "bad_session_id" BAD_REQUEST,
     /// The cell id is not a UUID.
     BadCellId "bad_cell_id" BAD_REQUEST,
+    /// The checkpoint's name is not 1 to 128 of letters, digits, `.`, `_`, `:`, `-`.
+    BadCheckpointName "bad_checkpoint_name" BAD_REQUEST,
     /// The file path is not one inside of the workspace, or leads over a link.
     BadPath "bad_path" BAD_REQUEST,
     /// A setting is outside of what this server allows.
@@ -81,6 +84,8 @@ codes! {
     UnknownSession "unknown_session" NOT_FOUND,
     /// There is no such cell in this session, or its events were trimmed.
     UnknownCell "unknown_cell" NOT_FOUND,
+    /// No checkpoint of this name is held.
+    UnknownCheckpoint "unknown_checkpoint" NOT_FOUND,
     /// There is no event with this number yet.
     UnknownEvent "unknown_event" NOT_FOUND,
     /// There is no such file or directory.
@@ -105,12 +110,18 @@ codes! {
     BeyondCeiling "beyond_ceiling" CONFLICT,
     /// No input is asked for, or another one.
     NoInput "no_input" CONFLICT,
-    /// The kernel is running a cell and answers this only between cells.
+    /// The kernel is running a cell, and this is possible only between cells.
     KernelBusy "kernel_busy" CONFLICT,
     /// The session has no kernel at the moment.
     NoKernel "no_kernel" CONFLICT,
     /// The kernel refused.
     KernelRefused "kernel_refused" CONFLICT,
+    /// As many checkpoints are held in this session as may.
+    TooManyCheckpoints "too_many_checkpoints" CONFLICT,
+    /// There is no checkpoint from right before the last cell.
+    NothingToUndo "nothing_to_undo" CONFLICT,
+    /// The checkpoint could not be made or used; nothing has changed.
+    CheckpointFailed "checkpoint_failed" CONFLICT,
     /// The log does not reach so far: the cursor is of another log, or made up.
     CursorAhead "cursor_ahead" CONFLICT,
     /// It is not a file, or not a directory, where one is needed.
@@ -257,6 +268,10 @@ impl From<Denied> for ApiError {
             Denied::TooManySessions { bound } | Denied::QueueFull { bound } => {
                 error.with("bound", bound)
             }
+            Denied::UnknownCheckpoint { names, .. } => error.with("held", list(&names)),
+            Denied::TooManyCheckpoints { bound, names } => {
+                error.with("bound", bound).with("held", list(&names))
+            }
             Denied::SettingsDiffer { field } => error.with("field", field),
             Denied::CellTooLarge { bytes, bound } => {
                 error.with("bytes", bytes).with("bound", bound)
@@ -289,9 +304,17 @@ fn code_of(denied: &Denied) -> Code {
         Denied::KernelBusy => Code::KernelBusy,
         Denied::NoKernel(_) => Code::NoKernel,
         Denied::Kernel(_) => Code::KernelRefused,
+        Denied::UnknownCheckpoint { .. } => Code::UnknownCheckpoint,
+        Denied::TooManyCheckpoints { .. } => Code::TooManyCheckpoints,
+        Denied::NothingToUndo(_) => Code::NothingToUndo,
+        Denied::CheckpointFailed(_) => Code::CheckpointFailed,
         Denied::StoreFull => Code::StoreFull,
         Denied::Stopping => Code::Stopping,
     }
+}
+
+fn list(names: &[CheckpointName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 impl From<FilesError> for ApiError {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::{ApiError, Code};
-use crate::model::id::{CellId, SessionId};
+use crate::model::id::{CellId, CheckpointName, CheckpointNameError, SessionId};
 
 /// How long a body of JSON may take to arrive, and how long an upload may pause.
 pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -153,6 +153,21 @@ impl<S: Send + Sync> FromRequestParts<S> for CellPath {
                 Code::BadCellId,
                 "a cell id is the UUID that submitting the cell returned",
             )
+        })
+    }
+}
+
+/// The checkpoint that the path names.
+#[derive(Debug)]
+pub(crate) struct CheckpointPath(pub(crate) CheckpointName);
+
+impl<S: Send + Sync> FromRequestParts<S> for CheckpointPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let raw = segment(parts, state, "checkpoint", Code::BadCheckpointName).await?;
+        raw.parse().map(Self).map_err(|error: CheckpointNameError| {
+            ApiError::new(Code::BadCheckpointName, error.to_string())
         })
     }
 }

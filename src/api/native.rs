@@ -2,6 +2,7 @@
 
 pub(crate) mod about;
 pub(crate) mod cells;
+pub(crate) mod checkpoints;
 mod commands;
 pub(crate) mod events;
 pub(crate) mod files;

@@ -43,6 +43,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     extend: Option<Duration>,
 
+    /// Whenever the deadline is near and the cell has shown progress, have the server extend it by so much, also when this program has gone; at least
+    /// 1s, or 0s for not at all. The session's setting if left out.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    extend_on_progress: Option<Duration>,
+
     /// Where figures are saved.
     #[arg(long, value_name = "DIR", default_value = "evercell-figures")]
     figures: PathBuf,
@@ -145,6 +150,9 @@ impl Run {
         });
         if let Some(limit) = self.flags.timeout {
             command["limit_ms"] = millis(limit);
+        }
+        if let Some(step) = self.flags.extend_on_progress {
+            command["extend_on_progress_ms"] = millis(step);
         }
         let execute = self.link.send(command).await;
         self.started = false;

@@ -306,6 +306,10 @@ pub struct TimeoutFlags {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, env = "EVERCELL_CEILING")]
     pub ceiling: Duration,
 
+    /// By how much a cell that prints or shows something is extended when its time is nearly up, as far as the ceiling allows; 0s for not at all.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, env = "EVERCELL_EXTEND_ON_PROGRESS")]
+    pub extend_on_progress: Duration,
+
     /// How long before a deadline it warns; for a short one a third of it.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, env = "EVERCELL_WARNING")]
     pub warning: Duration,

@@ -2,13 +2,17 @@
 //!
 //! A field that is added has a default; a field or a variant is never renamed or removed within `v1`.
 
+mod deadline;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::id::{CellId, SessionId};
+use super::checkpoint::DropReason;
+use super::id::{CellId, CheckpointName, SessionId};
 use super::note::StateNote;
 use super::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
+pub use deadline::{ExtendReason, InterruptReason, Rung};
 
 /// A position in a session's log: from 1, growing by 1, without gaps, never reused. 0 is "before the first".
 pub type Seq = u64;
@@ -49,6 +53,9 @@ pub enum Event {
         warm: bool,
         /// How long the session waited for it.
         took_ms: u64,
+        /// The held checkpoint that it is, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<CheckpointName>,
     },
     /// A kernel could not be started. The session stays; the next cell or a restart tries again.
     KernelFailed {
@@ -66,6 +73,20 @@ pub enum Event {
         cause: Cause,
         /// What became of the variables.
         state: Verdict,
+    },
+    /// A checkpoint is held under this name from now on. One that had the name before is not there any more.
+    CheckpointHeld {
+        /// The name.
+        name: CheckpointName,
+        /// The number of the last counted cell that its variables have seen.
+        execution_count: u32,
+    },
+    /// A checkpoint is not held any more.
+    CheckpointDropped {
+        /// Its name.
+        name: CheckpointName,
+        /// Why.
+        reason: DropReason,
     },
     /// A cell was accepted.
     CellQueued {
@@ -201,6 +222,9 @@ pub enum Event {
     DeadlineExtended {
         /// The cell.
         cell: CellId,
+        /// Why.
+        #[serde(default)]
+        reason: ExtendReason,
         /// By how much.
         by_ms: u64,
         /// How long the cell may run now.
@@ -272,6 +296,8 @@ impl Event {
             | Self::KernelFailed { .. }
             | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
+            | Self::CheckpointHeld { .. }
+            | Self::CheckpointDropped { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }
             | Self::DisplayData { cell, .. }
@@ -303,8 +329,10 @@ pub enum StartReason {
     Restarted,
     /// The one before was lost.
     Recovered,
-    /// The one before was lost, and a checkpoint has taken its place.
+    /// The one before was lost, or somebody wanted to go back, and a checkpoint has taken its place.
     RolledBack,
+    /// Somebody wanted the last cell undone, and the checkpoint from before it has taken the kernel's place.
+    Undone,
 }
 
 /// Whether there was a checkpoint to go back to while a cell ran.
@@ -412,6 +440,13 @@ pub enum Cause {
     },
     /// Somebody asked for a restart.
     Restart,
+    /// Somebody wanted to go back to a checkpoint.
+    RolledBack {
+        /// Its name.
+        to: CheckpointName,
+    },
+    /// Somebody wanted the last cell undone.
+    Undone,
     /// No kernel could be started.
     NoKernel,
     /// The sandbox went away.
@@ -432,6 +467,11 @@ pub enum Verdict {
     RolledBack {
         /// The cell.
         before: CellId,
+    },
+    /// They are as they were when this checkpoint was last held.
+    Restored {
+        /// Its name.
+        checkpoint: CheckpointName,
     },
     /// They are gone.
     Lost {
@@ -507,36 +547,6 @@ pub enum CommAction {
     Msg,
     /// Closes it.
     Close,
-}
-
-/// Why a running cell is being stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InterruptReason {
-    /// Somebody asked for it.
-    Requested,
-    /// The deadline struck.
-    Deadline,
-    /// Its time on the processors is used up.
-    CpuLimit,
-    /// It has written and shown more than it may.
-    OutputLimit,
-    /// The server is stopping.
-    ServerStopping,
-}
-
-/// By what means a running cell is being stopped, from gentle to final.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Rung {
-    /// `KeyboardInterrupt`, by SIGINT.
-    Sigint,
-    /// Once more, for code that swallowed the first.
-    SecondSigint,
-    /// The kernel's process is killed.
-    Kill,
 }
 
 /// Why a session ended.

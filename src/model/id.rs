@@ -35,20 +35,60 @@ impl FromStr for SessionId {
     type Err = SessionIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() {
-            return Err(SessionIdError("this one is empty".into()));
-        }
-        if text.len() > Self::MAX {
-            return Err(SessionIdError(format!(
-                "this one has {}",
-                text.chars().count()
-            )));
-        }
-        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
-        if let Some(bad) = text.chars().find(|c| !allowed(c)) {
-            return Err(SessionIdError(format!("this one has {bad:?}")));
-        }
+        within_alphabet(text).map_err(SessionIdError)?;
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// What is wrong with a name that a caller has chosen.
+fn within_alphabet(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("this one is empty".to_owned());
+    }
+    if text.len() > SessionId::MAX {
+        return Err(format!("this one has {}", text.chars().count()));
+    }
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+    match text.chars().find(|c| !allowed(c)) {
+        Some(bad) => Err(format!("this one has {bad:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The caller's own name for a checkpoint, out of the same alphabet as a [`SessionId`].
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String")]
+pub struct CheckpointName(String);
+
+/// Why a text is not a [`CheckpointName`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "a checkpoint's name has 1 to 128 characters out of letters, digits, `.`, `_`, `:` and `-`; {0}"
+)]
+pub struct CheckpointNameError(String);
+
+impl FromStr for CheckpointName {
+    type Err = CheckpointNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        within_alphabet(text).map_err(CheckpointNameError)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for CheckpointName {
+    type Error = CheckpointNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for CheckpointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -120,6 +160,7 @@ mod tests {
         }
         for bad in ["", "a b", "a/b", "ä", "a\0", &"x".repeat(129)] {
             assert!(bad.parse::<SessionId>().is_err(), "{bad:?}");
+            assert!(bad.parse::<CheckpointName>().is_err(), "{bad:?}");
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct Timeouts {
     pub cell_ms: u64,
     /// Wall-clock time of a cell, with all extensions.
     pub ceiling_ms: u64,
+    /// By how much a cell that shows progress is extended when its time is nearly up, as long as the ceiling allows; 0 for not at all.
+    #[serde(default)]
+    pub extend_on_progress_ms: u64,
     /// How long before the deadline it warns.
     pub warning_ms: u64,
     /// How long `input()` waits for an answer.
@@ -68,6 +71,7 @@ impl Default for Timeouts {
         Self {
             cell_ms: 30_000,
             ceiling_ms: 600_000,
+            extend_on_progress_ms: 0,
             warning_ms: 5_000,
             input_ms: 300_000,
             idle_ms: 3_600_000,
@@ -76,6 +80,14 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// The least by which progress extends a cell: it bounds how often the log says so.
+    pub const LEAST_EXTENSION_MS: u64 = 1000;
+
+    /// Whether a cell can be extended by that much on progress; 0 is not at all.
+    pub fn allows_on_progress(ms: u64) -> bool {
+        ms == 0 || ms >= Self::LEAST_EXTENSION_MS
+    }
+
     /// How long before a deadline of this length the warning comes: as configured, or a third of a short limit.
     pub fn warning_before(&self, limit: Duration) -> Duration {
         Duration::from_millis(self.warning_ms).min(limit / 3)

@@ -40,6 +40,9 @@ pub struct SettingsRequest {
     /// Wall-clock time of a cell, with all extensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling_ms: Option<u64>,
+    /// By how much a cell that shows progress is extended when its time is nearly up; 0 for not at all, else at least 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extend_on_progress_ms: Option<u64>,
     /// How long before the deadline it warns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning_ms: Option<u64>,
@@ -173,6 +176,17 @@ impl SettingsRequest {
                 ceiling_ms,
             )?,
             ceiling_ms,
+            extend_on_progress_ms: match self.extend_on_progress_ms {
+                // Nothing is how it is switched off.
+                Some(0) => 0,
+                asked => pick(
+                    "extend_on_progress_ms",
+                    asked,
+                    times.extend_on_progress_ms,
+                    Timeouts::LEAST_EXTENSION_MS,
+                    latest.ceiling_ms.max(Timeouts::LEAST_EXTENSION_MS),
+                )?,
+            },
             warning_ms: pick(
                 "warning_ms",
                 self.warning_ms,

@@ -31,6 +31,8 @@ pub enum Kind {
     MemoryHigh = 9,
     /// Kept. [`CpuReport`]: the execution has used as much time on the processors as it may.
     CpuSpent = 10,
+    /// Kept. [`super::checkpoints::CheckpointReport`]: what became of a checkpoint with a name, or of the wish to go back.
+    Checkpoint = 11,
 
     /// Agent's [`AgentHello`], first of all.
     AgentHello = 64,
@@ -54,9 +56,10 @@ pub enum Kind {
     Request = 130,
     /// As [`Kind::Request`], and an execution: the agent measures what it uses. Its numbers grow by themselves.
     Execute = 131,
-    /// SIGINT to the kernel's process.
+    /// SIGINT to the kernel's process; with [`CANCEL`] as its payload the signal [`CANCEL_SIGNAL`], of which an agent that does not know it makes a SIGINT.
     Interrupt = 132,
     /// Ends the current kernel, if any, and starts a new one. Answered when the new one has been started (its `ready` is a message).
+    /// With [`super::checkpoints::HeldOnes`]; checkpoints without a name end.
     StartKernel = 133,
     /// SIGKILL to the kernel and everything it has started.
     KillKernel = 134,
@@ -68,10 +71,15 @@ pub enum Kind {
     Ping = 137,
     /// The end of the sandbox.
     Shutdown = 138,
-    /// Ends the current kernel, if any, and wakes the newest checkpoint in its place. Answered as [`Kind::StartKernel`], which ends all checkpoints.
+    /// Ends the current kernel, if any, and wakes a checkpoint in its place: with [`super::checkpoints::Target`]. Answered as [`Kind::StartKernel`];
+    /// but for the newest one, [`Kind::Checkpoint`] tells first whether it is there, and the kernel is ended only then.
     Restore = 139,
     /// A [`super::files::FileRequest`]; on a `files` connection, once.
     FileRequest = 140,
+    /// Has the kernel make a checkpoint, and keeps it: with [`super::checkpoints::Named`]. [`Kind::Checkpoint`] tells of it.
+    Hold = 141,
+    /// Ends a checkpoint that was kept: with [`super::checkpoints::Named`]. [`Kind::Checkpoint`] tells of it.
+    Release = 142,
 }
 
 /// A byte that is no kind of frame in this generation.
@@ -79,11 +87,17 @@ pub enum Kind {
 #[error("{0} is no kind of frame")]
 pub struct UnknownKind(u8);
 
+/// What an interrupt carries that is to cancel what the cell awaits.
+pub const CANCEL: &[u8] = b"cancel";
+
+/// The signal for that: a real-time signal that no library is known to use. The kernel knows it by the same number (`interrupts.py`).
+pub const CANCEL_SIGNAL: i32 = 60;
+
 impl TryFrom<u8> for Kind {
     type Error = UnknownKind;
 
     fn try_from(byte: u8) -> Result<Self, UnknownKind> {
-        const ALL: [Kind; 28] = [
+        const ALL: [Kind; 31] = [
             Kind::Stdout,
             Kind::Stderr,
             Kind::Message,
@@ -93,6 +107,7 @@ impl TryFrom<u8> for Kind {
             Kind::DiskFull,
             Kind::MemoryHigh,
             Kind::CpuSpent,
+            Kind::Checkpoint,
             Kind::AgentHello,
             Kind::Answer,
             Kind::Pong,
@@ -112,6 +127,8 @@ impl TryFrom<u8> for Kind {
             Kind::Shutdown,
             Kind::Restore,
             Kind::FileRequest,
+            Kind::Hold,
+            Kind::Release,
         ];
         ALL.into_iter()
             .find(|kind| *kind as u8 == byte)
@@ -292,7 +309,7 @@ mod tests {
         let known: Vec<u8> = (0..=u8::MAX)
             .filter(|byte| Kind::try_from(*byte).is_ok())
             .collect();
-        assert_eq!(known.len(), 28);
+        assert_eq!(known.len(), 31);
         assert!(
             known
                 .iter()

@@ -8,12 +8,13 @@
 mod acts;
 mod adopt;
 mod cells;
+mod checkpoints;
 mod commands;
 mod kernel;
 mod loss;
 mod running;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -29,13 +30,15 @@ use super::queue::CellQueue;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
-use crate::model::event::{EndReason, Event, Seq, StartReason};
+use crate::model::checkpoint::HeldCheckpoint;
+use crate::model::event::{EndReason, Event, Seq, StartReason, Unprotected};
 use crate::model::id::{CellId, SessionId};
 use crate::model::note::StateNote;
 use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
 use acts::Act;
 pub(super) use adopt::{Beginning, Remains};
+use checkpoints::{Later, Wish};
 use kernel::KernelState;
 use running::Running;
 
@@ -74,6 +77,14 @@ pub(super) struct Actor {
     pub(super) running: Option<Running>,
     /// Who waits for which reply of the kernel.
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
+    /// Who waits for what the agent will say of a checkpoint, by the number of the request.
+    pub(super) wishes: HashMap<u64, Wish>,
+    /// Who waits for a kernel, to hold it or to go back.
+    pub(super) later: VecDeque<Later>,
+    /// The checkpoints that somebody holds, the oldest first.
+    pub(super) checkpoints: Vec<HeldCheckpoint>,
+    /// Why no checkpoint was made right before the last cell that was not silent.
+    pub(super) unprotected: Option<Unprotected>,
     /// Who waits for a sandbox, to get at its files.
     pub(super) waiting_for_files: Vec<Reply<Files>>,
     pub(super) idle_since: Instant,
@@ -172,6 +183,7 @@ impl Actor {
     async fn settle(&mut self) {
         let stalled = self.retry_at.is_some_and(|retry| retry > Instant::now());
         if !stalled {
+            self.do_later();
             self.begin_next();
         }
         // Before the commit: who has read of a cell's end in the log does not find it running.
@@ -336,6 +348,10 @@ impl Actor {
             let problem = self.kernel.problem();
             if view.problem.as_deref() != problem {
                 view.problem = problem.map(str::to_owned);
+                set(true);
+            }
+            if view.checkpoints != self.checkpoints {
+                view.checkpoints.clone_from(&self.checkpoints);
                 set(true);
             }
             if view.state_note != self.note {

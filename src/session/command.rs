@@ -8,10 +8,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::kernel::files::Files;
-use crate::model::event::{CommMessage, Seq, UnixMillis};
-use crate::model::id::{CellId, SessionId};
+use crate::model::checkpoint::HeldCheckpoint;
+use crate::model::event::{CommMessage, Seq, UnixMillis, Verdict};
+use crate::model::id::{CellId, CheckpointName, SessionId};
 use crate::model::note::StateNote;
 use crate::model::settings::SettingsError;
+use crate::protocol::checkpoints::Target;
 use crate::protocol::kernel::Request;
 use crate::store::StoreError;
 
@@ -41,6 +43,21 @@ pub(crate) enum Command {
     Cancel { cell: CellId, reply: Reply<()> },
     /// A new kernel, in the same sandbox with the same files. Aborts what runs and waits.
     Restart { reply: Reply<()> },
+    /// Holds the variables as they are, under a name. Between cells only.
+    Hold {
+        name: CheckpointName,
+        reply: Reply<Held>,
+    },
+    /// Drops a checkpoint that is held. Always allowed.
+    Release {
+        name: CheckpointName,
+        reply: Reply<()>,
+    },
+    /// Goes back to a checkpoint. Between cells only.
+    GoBack {
+        target: Target,
+        reply: Reply<WentBack>,
+    },
     /// Answers an `input()` that waits.
     Input {
         answer: InputAnswer,
@@ -78,7 +95,10 @@ impl Command {
             Self::Interrupt { reply, .. } => drop(reply.send(Err(error))),
             Self::Ask { reply, .. } => drop(reply.send(Err(error))),
             Self::Files { reply } => drop(reply.send(Err(error))),
+            Self::Hold { reply, .. } => drop(reply.send(Err(error))),
+            Self::GoBack { reply, .. } => drop(reply.send(Err(error))),
             Self::Cancel { reply, .. }
+            | Self::Release { reply, .. }
             | Self::Restart { reply }
             | Self::Leave { reply }
             | Self::Input { reply, .. }
@@ -105,6 +125,9 @@ pub struct CellRequest {
     pub user_expressions: BTreeMap<String, String>,
     /// Wall-clock limit; the session's if none.
     pub limit: Option<Duration>,
+    /// By how much it is extended when its time is nearly up and it has shown progress, zero for not at all; as the session says if none.
+    #[serde(default)]
+    pub extend_on_progress: Option<Duration>,
     /// Submitting the same key again returns the first cell instead of running it twice.
     pub key: Option<String>,
     /// Who sends it, as the client says of itself.
@@ -127,6 +150,7 @@ impl CellRequest {
             allow_stdin: true,
             user_expressions: BTreeMap::new(),
             limit: None,
+            extend_on_progress: None,
             key: None,
             origin: None,
         }
@@ -170,6 +194,24 @@ pub struct Deadlines {
 pub struct Interruption {
     /// The cell that is being interrupted; none if none ran.
     pub cell: Option<CellId>,
+}
+
+/// A checkpoint was made, and is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The checkpoint.
+    pub checkpoint: HeldCheckpoint,
+    /// Whether another one had the name before.
+    pub replaced: bool,
+}
+
+/// A checkpoint has taken the kernel's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WentBack {
+    /// What became of the variables.
+    pub state: Verdict,
+    /// The event `kernel_started` that says so.
+    pub seq: Seq,
 }
 
 /// The answer to an `input()`.
@@ -267,7 +309,7 @@ pub enum Denied {
     #[error("no input is asked for, or that request is over")]
     NoInput,
     /// The kernel is running a cell.
-    #[error("the kernel is running a cell and answers when it is idle; try again then")]
+    #[error("the kernel is running a cell; wait for its end, or interrupt it, and try again")]
     KernelBusy,
     /// There is no kernel.
     #[error("the session has no kernel: {0}")]
@@ -275,6 +317,33 @@ pub enum Denied {
     /// The kernel refused.
     #[error("{0}")]
     Kernel(String),
+    /// No checkpoint of this name is held.
+    #[error("no checkpoint `{name}` is held; {}", told(names))]
+    UnknownCheckpoint {
+        /// The name.
+        name: CheckpointName,
+        /// Those that are.
+        names: Vec<CheckpointName>,
+    },
+    /// As many checkpoints are held as may.
+    #[error(
+        "{bound} checkpoints are held already, which is the limit; drop one, or use its name; {}",
+        told(names)
+    )]
+    TooManyCheckpoints {
+        /// The limit.
+        bound: usize,
+        /// Those that are held.
+        names: Vec<CheckpointName>,
+    },
+    /// There is no checkpoint from right before the last cell.
+    #[error(
+        "the last cell cannot be undone: {0}; hold a checkpoint before a cell that may have to be taken back"
+    )]
+    NothingToUndo(&'static str),
+    /// No checkpoint could be made, or woken. Nothing has changed.
+    #[error("nothing has changed, since the checkpoint cannot be used: {0}")]
+    CheckpointFailed(String),
     /// The data directory is full.
     #[error(
         "the server's data directory is full; nothing was lost, and cells are accepted again when there is room"
@@ -283,6 +352,15 @@ pub enum Denied {
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
+}
+
+/// The names of what is held.
+fn told(names: &[CheckpointName]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => "none is".to_owned(),
+        names => format!("held are {}", names.join(", ")),
+    }
 }
 
 /// Why a session did not do what it was asked: it refused, or we could not.

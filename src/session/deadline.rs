@@ -83,6 +83,14 @@ impl Deadline {
         Ok(())
     }
 
+    /// Moves it on for progress, when it or its warning is due: by `step`, or by what the ceiling leaves of that; by more if it is long past, because nobody
+    /// looked meanwhile. Returns by how much; none if nothing is left.
+    pub(super) fn extend_on_progress(&mut self, step: Duration, now: Instant) -> Option<Duration> {
+        let late = now.saturating_duration_since(self.at());
+        let by = (step + late).min(self.extendable());
+        self.extend(by).ok().filter(|()| !by.is_zero()).map(|()| by)
+    }
+
     /// The clock stood still for this long: the cell was waiting for its user.
     pub(super) fn pause(&mut self, waited: Duration) {
         self.started += waited;

@@ -8,13 +8,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{
-    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
+    CellRequest, Command, Deadlines, Denied, Held, InputAnswer, Interruption, Queued, Reply,
+    SessionError, WentBack,
 };
 use super::log::EventLog;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, EndReason};
-use crate::model::id::{CellId, SessionId};
+use crate::model::id::{CellId, CheckpointName, SessionId};
+use crate::protocol::checkpoints::Target;
 use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
 
 /// A session, as front ends hold it. Cheap to clone.
@@ -91,6 +93,40 @@ impl SessionHandle {
     /// The session is over.
     pub async fn restart(&self) -> Result<(), SessionError> {
         self.ask(|reply| Command::Restart { reply }).await
+    }
+
+    /// Holds the variables as they are now, under a name. It is held, and in the log, when this returns.
+    ///
+    /// # Errors
+    /// A cell runs, there is no kernel, as many are held as may, or no memory is left.
+    pub async fn hold(&self, name: CheckpointName) -> Result<Held, SessionError> {
+        self.ask(|reply| Command::Hold { name, reply }).await
+    }
+
+    /// Drops a checkpoint that is held.
+    ///
+    /// # Errors
+    /// None of this name is held.
+    pub async fn release(&self, name: CheckpointName) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Release { name, reply }).await
+    }
+
+    /// Goes back to a checkpoint that is held. When this returns, the variables are as they were in it.
+    ///
+    /// # Errors
+    /// A cell runs, there is no kernel, or none of this name is held.
+    pub async fn roll_back(&self, name: CheckpointName) -> Result<WentBack, SessionError> {
+        let target = Target::Held(name);
+        self.ask(|reply| Command::GoBack { target, reply }).await
+    }
+
+    /// Goes back to before the last cell. When this returns, the variables are as they were.
+    ///
+    /// # Errors
+    /// A cell runs, there is no kernel, or there is no checkpoint from right before the last cell.
+    pub async fn undo(&self) -> Result<WentBack, SessionError> {
+        let target = Target::Undo;
+        self.ask(|reply| Command::GoBack { target, reply }).await
     }
 
     /// Answers an `input()` that waits.

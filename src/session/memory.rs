@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::event::{Cause, InterruptReason, Rung, StartReason, UnixMillis};
+use crate::model::checkpoint::HeldCheckpoint;
+use crate::model::event::{
+    Cause, InterruptReason, Rung, StartReason, UnixMillis, Unprotected, Verdict,
+};
 use crate::model::id::{CellId, SandboxId};
 use crate::model::note::StateNote;
-use crate::protocol::agent::UsageReport;
+use crate::protocol::agent::{KernelExit, UsageReport};
+use crate::protocol::checkpoints::Target;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,10 @@ pub(super) struct Memory {
     pub(super) limits: BTreeMap<CellId, u64>,
     /// What became of the variables, if no cell has begun since that says so.
     pub(super) note: Option<StateNote>,
+    /// The checkpoints that somebody holds.
+    pub(super) checkpoints: Vec<HeldCheckpoint>,
+    /// Why no checkpoint was made right before the last cell that was not silent.
+    pub(super) unprotected: Option<Unprotected>,
 }
 
 impl Memory {
@@ -50,10 +58,31 @@ pub(super) enum KernelMemory {
         replaces: u32,
         /// What ended the one before, if it was a checkpoint that was being woken.
         #[serde(default)]
-        rolls_back: Option<Cause>,
+        rolls_back: Option<GoingBack>,
     },
     /// None, and nobody was making one.
     Dead { problem: String },
+}
+
+/// A checkpoint that is to be the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct GoingBack {
+    /// What ended the kernel before.
+    #[serde(flatten)]
+    pub(super) cause: Cause,
+    /// Which one somebody asked for; none if it is the newest, because the kernel was lost.
+    #[serde(default)]
+    pub(super) asked: Option<Box<Asked>>,
+}
+
+/// A checkpoint that somebody wants to go back to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) target: Target,
+    /// What becomes of the variables, once the agent has said that it is there.
+    pub(super) state: Option<Verdict>,
+    /// How the kernel ended, if it did so before that.
+    pub(super) ended: Option<KernelExit>,
 }
 
 impl Default for KernelMemory {
@@ -95,6 +124,9 @@ pub(super) struct RunningMemory {
     pub(super) limit: Duration,
     pub(super) ceiling: Duration,
     pub(super) warned: bool,
+    /// Whether it had shown progress since its deadline was last moved.
+    #[serde(default)]
+    pub(super) progressed: bool,
     pub(super) stopping: Option<StoppingMemory>,
     pub(super) input: Option<InputMemory>,
     /// The `input()` that was answered last, and the number of the answer, which may not have arrived.
@@ -136,5 +168,14 @@ mod tests {
             format!(r#"{{"kernel": {{"is": "ready", "sandbox": "{sandbox}"}}, "later": 1}}"#);
         let memory: Memory = serde_json::from_str(&json).unwrap();
         assert_eq!(memory.kernel.sandbox(), Some(sandbox));
+        let json = format!(
+            r#"{{"kernel": {{"is": "restarting", "sandbox": "{sandbox}", "reason": "rolled_back", "request": 7, "replaces": 0, "rolls_back": {{"kind": "exited", "code": 3}}}}}}"#
+        );
+        let memory: Memory = serde_json::from_str(&json).unwrap();
+        let KernelMemory::Restarting { rolls_back, .. } = memory.kernel else {
+            panic!("{memory:?}");
+        };
+        let cause = Cause::Exited { code: 3 };
+        assert_eq!(rolls_back, Some(GoingBack { cause, asked: None }));
     }
 }

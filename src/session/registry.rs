@@ -413,6 +413,10 @@ impl Sessions {
             queue: CellQueue::new(self.shared.config.max_queued),
             running: None,
             asks: std::collections::HashMap::new(),
+            wishes: std::collections::HashMap::new(),
+            later: std::collections::VecDeque::new(),
+            checkpoints: Vec::new(),
+            unprotected: None,
             waiting_for_files: Vec::new(),
             idle_since: Instant::now(),
             execution_count: 0,
@@ -545,6 +549,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         execution_count: 0,
         running: None,
         queued: Vec::new(),
+        checkpoints: Vec::new(),
         problem: None,
         state_note: None,
     }

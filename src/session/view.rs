@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::checkpoint::HeldCheckpoint;
 use crate::model::event::{Seq, UnixMillis};
 use crate::model::id::{CellId, SessionId};
 use crate::model::note::StateNote;
@@ -32,6 +33,8 @@ pub struct SessionView {
     pub running: Option<RunningView>,
     /// The cells that wait, in order.
     pub queued: Vec<CellId>,
+    /// The checkpoints that somebody holds, the oldest first.
+    pub checkpoints: Vec<HeldCheckpoint>,
     /// Why there is no kernel, where there is none.
     pub problem: Option<String>,
     /// What became of the variables, until a cell has begun that says so.

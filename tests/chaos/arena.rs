@@ -66,6 +66,9 @@ impl Arena {
         self.sandboxes.extend(host::sandboxes(&self.data_dir));
         let losses = self.losses();
         let conversation = &mut self.conversations[target];
+        if self.random.bool() {
+            conversation.go_back_and_forth().await;
+        }
         let pid = conversation.check().await;
         let agent = host::agent(&self.data_dir, &conversation.marker());
         if fault == Fault::SlowReader {

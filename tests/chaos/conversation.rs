@@ -162,6 +162,30 @@ impl Conversation {
         found["pid"].as_i64().unwrap()
     }
 
+    /// Holds a checkpoint, goes back to one, or undoes the last cell: between cells, so that it is done or refused for a reason.
+    pub async fn go_back_and_forth(&mut self) {
+        let name = ["one", "two"][self.random.usize(..2)];
+        let path = format!("/v1/sessions/{}", self.id);
+        let answer = match self.random.usize(..4) {
+            0 | 1 => {
+                let path = format!("{path}/checkpoints/{name}");
+                self.server.put(&path, &json!({})).await
+            }
+            2 => {
+                let to = json!({ "checkpoint": name });
+                self.server.post(&format!("{path}/rollback"), &to).await
+            }
+            _ => self.server.post(&format!("{path}/undo"), &json!({})).await,
+        };
+        if answer.status < 300 {
+            let done = answer.json()["seq"].as_u64().unwrap();
+            self.follow_until(|model| model.position() >= done).await;
+        } else {
+            let refused = ["unknown_checkpoint", "nothing_to_undo"];
+            assert!(refused.contains(&answer.code().as_str()), "{answer:?}");
+        }
+    }
+
     /// Reads on over a WebSocket that is cut after some messages, until it has seen the end of a cell.
     pub async fn witness(&mut self, cell: CellId) {
         let ended = |envelope: &Envelope| matches!(&envelope.event, evercell::model::event::Event::CellFinished { cell: of, .. } if *of == cell);

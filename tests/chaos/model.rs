@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use evercell::model::event::{CellStatus, Envelope, Event, Protection, StartReason, Verdict};
-use evercell::model::id::CellId;
+use evercell::model::id::{CellId, CheckpointName};
 
 /// The variables of a kernel, as far as they are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Model {
     pub losses: usize,
     /// How often they were lost with a cell of which the log says that nothing protected it.
     pub unprotected_losses: usize,
+    /// The checkpoints that are held, and the variables in them.
+    pub held: BTreeMap<CheckpointName, Variables>,
     effects: HashMap<CellId, Effect>,
     before: HashMap<CellId, Variables>,
     printed: HashMap<CellId, String>,
@@ -94,6 +96,13 @@ impl Model {
                 }
             }
             Event::KernelLost { state, .. } => self.conclude(state),
+            Event::CheckpointHeld { name, .. } => {
+                self.held.insert(name.clone(), self.variables.clone());
+            }
+            Event::CheckpointDropped { name, .. } => {
+                let was_held = self.held.remove(name).is_some();
+                assert!(was_held, "{name} was dropped and never held");
+            }
             Event::KernelStarted { reason, .. } => self.started(*reason),
             _ => {}
         }
@@ -136,6 +145,9 @@ impl Model {
             Verdict::Kept => {}
             Verdict::RolledBack { before } => {
                 self.variables = self.before[before].clone();
+            }
+            Verdict::Restored { checkpoint } => {
+                self.variables = self.held[checkpoint].clone();
             }
             Verdict::Lost { why } => {
                 println!("chaos: lost: {why}");

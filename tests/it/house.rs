@@ -2,8 +2,10 @@
 
 mod adoption;
 mod api;
+mod checkpoints;
 mod deadlines;
 mod lifecycle;
 mod limits;
+mod progress;
 mod queue;
 mod rollback;

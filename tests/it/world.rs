@@ -1,6 +1,7 @@
 //! World tests: real kernels in real sandboxes, real HTTP and WebSocket clients.
 
 mod adoption;
+mod checkpoints;
 mod command_line;
 mod containers;
 mod docs;
@@ -10,6 +11,7 @@ mod files;
 mod flood;
 mod full;
 mod kernel;
+mod ladder;
 mod limits;
 mod many;
 mod resume;

@@ -21,7 +21,7 @@ impl Supervisor {
                     control.ack(&mut self.outbox, frame.number);
                 }
             }
-            Ok(Kind::Request | Kind::StartKernel | Kind::Restore)
+            Ok(Kind::Request | Kind::StartKernel | Kind::Restore | Kind::Hold | Kind::Release)
                 if frame.number <= self.last_request => {}
             Ok(Kind::Execute) if frame.number <= self.last_execution => {}
             Ok(Kind::Request) => {
@@ -34,15 +34,22 @@ impl Supervisor {
             }
             Ok(Kind::Interrupt) => {
                 if let Some(kernel) = &self.kernel {
-                    kernel.interrupt();
+                    kernel.interrupt(&frame.payload);
                 }
             }
-            Ok(Kind::StartKernel) => self.replace(asker, Origin::New),
-            Ok(Kind::Restore) => self.replace(asker, Origin::Checkpoint),
+            Ok(Kind::StartKernel) => {
+                if let Some(held) = self.parse::<Option<_>>(asker, &frame.payload) {
+                    self.replace(asker, Origin::New(held.unwrap_or_default()));
+                }
+            }
+            Ok(Kind::Restore) => self.restore(asker, &frame.payload),
+            Ok(Kind::Hold) => self.hold(asker, &frame.payload),
+            Ok(Kind::Release) => self.release(asker, &frame.payload),
             Ok(Kind::KillKernel) => {
                 if let Some(Wanted { asker, .. }) = self.wanted.take() {
                     self.answer_error(asker, "the kernel was ended before it had started");
                 }
+                self.stop_copying("the kernel was ended");
                 self.end_kernel();
             }
             Ok(Kind::Configure) => self.configure(asker, &frame.payload),
@@ -61,7 +68,7 @@ impl Supervisor {
     }
 
     /// Puts another kernel in the place of the one that is there.
-    fn replace(&mut self, asker: Asker, origin: Origin) {
+    pub(super) fn replace(&mut self, asker: Asker, origin: Origin) {
         self.last_request = asker.number;
         if self.ending.is_some() {
             self.answer_error(asker, "the sandbox is being ended");

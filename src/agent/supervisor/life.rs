@@ -47,7 +47,11 @@ impl Supervisor {
 
     /// Takes note of a child that has ended.
     fn ended(&mut self, pid: Pid, status: WaitStatus) {
-        self.checkpoints.ended(pid);
+        let has_room = self.checkpoints.ended(pid);
+        self.tell();
+        if has_room {
+            self.make_room();
+        }
         match &mut self.kernel {
             Some(kernel) if kernel.pid == Some(pid) => {
                 kernel.status = Some(status);
@@ -91,6 +95,8 @@ impl Supervisor {
             }),
         };
         let json = serde_json::to_vec(&exit).expect("an exit is plain data");
+        self.checkpoints.await_only(|_| false, "the kernel ended");
+        self.tell();
         self.outbox.push(Kind::KernelExited, &json);
         self.kill_again = None;
         self.watch.kernel_ended();
@@ -105,8 +111,10 @@ impl Supervisor {
 
     /// Starts a kernel, or wakes one, after the current one has been ended.
     pub(super) fn start_kernel(&mut self, asker: Asker, origin: Origin) {
-        if origin == Origin::New {
-            self.checkpoints.clear();
+        if let Origin::New(held) = origin {
+            self.stop_copying("another kernel was asked for meanwhile");
+            self.checkpoints.clear(held);
+            self.tell();
         }
         if self.kernel.is_some() || self.starting.is_some() {
             if let Some(earlier) = self.wanted.replace(Wanted { asker, origin }) {
@@ -116,12 +124,13 @@ impl Supervisor {
             return;
         }
         let twin = match origin {
-            Origin::New => None,
-            Origin::Checkpoint => match self.checkpoints.take_newest() {
-                None => return self.answer_error(asker, "there is no checkpoint"),
-                twin => twin,
-            },
+            Origin::New(_) => None,
+            Origin::Newest => self.checkpoints.take_newest(),
+            Origin::Chosen => self.checkpoints.take_chosen(),
         };
+        if twin.is_none() && !matches!(origin, Origin::New(_)) {
+            return self.answer_error(asker, "there is no checkpoint");
+        }
         match Kernel::prepare(self.kernels + 1, self.meter.oom_kills()) {
             Ok((kernel, ends)) => {
                 self.kernel = Some(kernel);
@@ -168,7 +177,7 @@ impl Supervisor {
             Err(error) => {
                 self.kernel = None;
                 self.kill_again = None;
-                self.kill_everybody();
+                init::kill_everybody(None, false, &self.checkpoints.pids());
                 self.answer_error(starting.asker, &error.to_string());
                 self.start_wanted();
             }

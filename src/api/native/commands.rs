@@ -4,13 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::checkpoints::{CheckpointList, HeldBody, RollbackBody, WentBackBody};
 use super::wire::{
     CommBody, CompleteBody, DeadlineBody, DoneBody, ExecuteBody, InputBody, InspectBody,
     InterruptedBody, IsCompleteBody, SessionBody, SubmittedBody,
 };
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{parse_json, parse_value};
-use crate::model::id::CellId;
+use crate::model::id::{CellId, CheckpointName};
 use crate::session::SessionHandle;
 
 /// A command. Each is answered by one reply with the same `ref`; replies may overtake each other.
@@ -27,6 +28,16 @@ pub(crate) enum Op {
     Cancel(OneCell),
     /// Replaces the kernel by a new one.
     Restart(Nothing),
+    /// Holds the variables as they are, under a name.
+    Checkpoint(OneCheckpoint),
+    /// The checkpoints that are held.
+    Checkpoints(Nothing),
+    /// Drops a checkpoint that is held.
+    DropCheckpoint(OneCheckpoint),
+    /// Goes back to a checkpoint that is held.
+    Rollback(RollbackBody),
+    /// Goes back to before the last cell.
+    Undo(Nothing),
     /// Answers an `input()` that waits.
     Input(InputBody),
     /// Completions at a cursor.
@@ -48,12 +59,17 @@ pub(crate) enum Op {
 }
 
 /// The names of all commands, as the schema has them.
-const OPS: [&str; 14] = [
+const OPS: [&str; 19] = [
     "execute",
     "extend",
     "interrupt",
     "cancel",
     "restart",
+    "checkpoint",
+    "checkpoints",
+    "drop_checkpoint",
+    "rollback",
+    "undo",
     "input",
     "complete",
     "inspect",
@@ -84,6 +100,14 @@ pub(crate) struct OneCell {
 pub(crate) struct MaybeCell {
     /// The cell; whichever runs if not said.
     cell: Option<CellId>,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OneCheckpoint {
+    /// Its name.
+    name: CheckpointName,
 }
 
 /// A cell and how far to move its deadline.
@@ -216,6 +240,16 @@ pub(crate) async fn carry_out(op: Op, session: &SessionHandle) -> Result<Value, 
             session.restart().await?;
             json(&SessionBody::from(session.view()))
         }
+        Op::Checkpoint(OneCheckpoint { name }) => json(&HeldBody::from(session.hold(name).await?)),
+        Op::Checkpoints(Nothing {}) => json(&CheckpointList::from(session.view())),
+        Op::DropCheckpoint(OneCheckpoint { name }) => {
+            session.release(name).await?;
+            json(&DoneBody {})
+        }
+        Op::Rollback(RollbackBody { checkpoint }) => {
+            json(&WentBackBody::from(session.roll_back(checkpoint).await?))
+        }
+        Op::Undo(Nothing {}) => json(&WentBackBody::from(session.undo().await?)),
         Op::Input(body) => {
             session.answer_input(body.try_into()?).await?;
             json(&DoneBody {})

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::terminal::{Shown, Terminal, plain};
-use crate::model::event::{Cause, CellStatus, Envelope, Event, Seq, UnixMillis, Usage, Verdict};
+use crate::model::event::{
+    Cause, CellStatus, Envelope, Event, Protection, Seq, UnixMillis, Usage, Verdict,
+};
 use crate::model::id::CellId;
 use crate::model::note::StateNote;
 use crate::model::output::{ErrorOutput, Metadata, MimeBundle, StreamName, VariableChanges};
@@ -60,6 +62,9 @@ pub(crate) struct CellResult {
     pub(crate) cause: Option<Cause>,
     /// What became of the variables; none before it has ended.
     pub(crate) state: Option<Verdict>,
+    /// What the variables would have been if the kernel had been lost with it; none before it has ended, and if it did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<Protection>,
     /// What had become of the variables when it began, if they were rolled back or lost and it is the first cell since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) state_note: Option<StateNote>,
@@ -207,6 +212,7 @@ impl Reducer {
             error: None,
             cause: None,
             state: None,
+            checkpoint: None,
             state_note: None,
             usage: None,
             variables: None,
@@ -338,9 +344,11 @@ impl Reducer {
                 usage,
                 variables,
                 user_expressions,
+                checkpoint,
                 ..
             } => {
                 result.status = status.into();
+                result.checkpoint = checkpoint;
                 result.execution_count = execution_count.or(result.execution_count);
                 (result.cause, result.state, result.usage) = (cause, Some(state), usage);
                 (result.variables, result.user_expressions) = (variables, user_expressions);

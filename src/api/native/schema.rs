@@ -10,7 +10,7 @@ use utoipa::OpenApi as _;
 use super::commands::{Op, Reply};
 use super::result::CellResult;
 use super::view::LiveEnvelope;
-use super::{about, cells, events, files, kernel, output, sessions, wire, ws};
+use super::{about, cells, checkpoints, events, files, kernel, output, sessions, wire, ws};
 use crate::api::error::{Code, ErrorBody};
 use crate::model::event::{Envelope, Seq};
 use crate::model::settings::SettingsRequest;
@@ -83,6 +83,11 @@ fn name_codes(definitions: &mut Map<String, Value>) {
         cells::interrupt,
         cells::interrupt_running,
         kernel::restart,
+        checkpoints::list,
+        checkpoints::hold,
+        checkpoints::release,
+        checkpoints::rollback,
+        checkpoints::undo,
         kernel::answer_input,
         kernel::complete,
         kernel::inspect,
@@ -162,6 +167,12 @@ pub(crate) fn openapi() -> Value {
         wire::VersionBody,
         wire::DoneBody,
         ErrorBody,
+    )>();
+    generator.subschema_for::<(
+        checkpoints::CheckpointList,
+        checkpoints::HeldBody,
+        checkpoints::RollbackBody,
+        checkpoints::WentBackBody,
     )>();
     let mut schemas = generator.take_definitions(true);
     name_codes(&mut schemas);

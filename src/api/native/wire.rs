@@ -123,6 +123,9 @@ pub(crate) struct ExecuteBody {
     user_expressions: BTreeMap<String, String>,
     /// Wall-clock limit, in milliseconds; the session's if not said.
     limit_ms: Option<u64>,
+    /// By how much it is extended when its time is nearly up and it has shown progress since the last time, as far as the ceiling allows: 0 for not at all,
+    /// else at least 1000; the session's if not said.
+    extend_on_progress_ms: Option<u64>,
     /// An idempotency key, at most 256 bytes: submitting it again returns the first cell instead of running it twice.
     key: Option<String>,
     /// Who sends it, at most 256 bytes; comes back in the event.
@@ -157,6 +160,7 @@ impl ExecuteBody {
             allow_stdin: self.allow_stdin.unwrap_or(stdin),
             user_expressions: self.user_expressions,
             limit: self.limit_ms.map(Duration::from_millis),
+            extend_on_progress: self.extend_on_progress_ms.map(Duration::from_millis),
             key: key.or(self.key),
             origin: self.origin,
         })

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::Detail;
 use crate::config::units::{show_duration, show_size};
+use crate::model::checkpoint::DropReason;
 use crate::model::event::{
-    Cause, CellStatus, EndReason, Event, InputOutcome, InterruptReason, Rung, StartReason, Usage,
-    Verdict,
+    Cause, CellStatus, EndReason, Event, ExtendReason, InputOutcome, InterruptReason, Rung,
+    StartReason, Usage, Verdict,
 };
 
 /// An event in words; none where it is shown in another way or needs none.
@@ -24,9 +25,10 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             warm,
             took_ms,
             reason,
+            ..
         } if everything => {
             let how = match (reason, warm) {
-                (StartReason::RolledBack, _) => "from a checkpoint",
+                (StartReason::RolledBack | StartReason::Undone, _) => "from a checkpoint",
                 (_, true) => "from the pool",
                 (_, false) => "made anew",
             };
@@ -43,6 +45,10 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             cause_in_words(cause),
             verdict(state)
         )),
+        Event::CheckpointHeld { name, .. } => Some(format!("checkpoint `{name}` is held")),
+        Event::CheckpointDropped { name, reason } => {
+            Some(format!("checkpoint `{name}` is gone: {}", dropped(*reason)))
+        }
         Event::InputClosed { outcome, .. } => match outcome {
             InputOutcome::Answered => None,
             InputOutcome::TimedOut => Some("nobody answered in time".to_owned()),
@@ -52,8 +58,14 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             "the deadline is near; it can be extended by {}",
             duration(*extendable_ms)
         )),
-        Event::DeadlineExtended { by_ms, .. } => {
-            Some(format!("the deadline was extended by {}", duration(*by_ms)))
+        Event::DeadlineExtended { by_ms, reason, .. } => {
+            let why = match reason {
+                ExtendReason::Asked => "",
+                ExtendReason::Progress => ", since the cell shows progress",
+                ExtendReason::Adopted => ", since the server was started again",
+            };
+            let by = duration(*by_ms);
+            Some(format!("the deadline was extended by {by}{why}"))
         }
         Event::MemoryWarning {
             used_bytes,
@@ -74,6 +86,7 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             };
             Some(match rung {
                 Rung::Sigint => format!("the cell is interrupted {why}"),
+                Rung::Cancel => format!("what the cell awaits is cancelled {why}"),
                 Rung::SecondSigint => format!("the cell is interrupted once more {why}"),
                 Rung::Kill => format!("the cell is killed {why}"),
             })
@@ -166,6 +179,8 @@ fn cause_in_words(cause: &Cause) -> String {
         Cause::Unresponsive => "the kernel could not be killed".to_owned(),
         Cause::BrokenProtocol { how } => format!("the kernel broke its protocol ({how})"),
         Cause::Restart => "the kernel was restarted".to_owned(),
+        Cause::RolledBack { to } => format!("it went back to checkpoint `{to}`"),
+        Cause::Undone => "the last cell was undone".to_owned(),
         Cause::NoKernel => "no kernel could be started".to_owned(),
         Cause::SandboxLost => "the sandbox went away".to_owned(),
         Cause::ServerStopped => "the server stopped".to_owned(),
@@ -177,7 +192,20 @@ fn verdict(state: &Verdict) -> String {
     match state {
         Verdict::Kept => "variables are kept".to_owned(),
         Verdict::RolledBack { .. } => "variables are as they were before the cell".to_owned(),
+        Verdict::Restored { checkpoint } => {
+            format!("variables are as they were in checkpoint `{checkpoint}`")
+        }
         Verdict::Lost { why } => format!("variables are lost: {why}"),
+    }
+}
+
+fn dropped(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Asked => "somebody dropped it",
+        DropReason::Memory => "there was no memory for it any more",
+        DropReason::ProcessEnded => "its process was killed",
+        DropReason::Restarted => "the kernel was restarted",
+        DropReason::SandboxLost => "the sandbox went away",
     }
 }
 

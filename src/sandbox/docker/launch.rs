@@ -58,7 +58,7 @@ impl Shared {
                 workspace: workspace.clone(),
             };
             let sandbox = self.create(spec, link).await?;
-            let reached = greet(&*sandbox).await;
+            let reached = greet(&sandbox).await;
             sandbox.destroy().await?;
             reached
         }

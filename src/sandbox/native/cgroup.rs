@@ -16,8 +16,9 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::model::checkpoint;
 use crate::model::id::SandboxId;
-use crate::model::limits::{Limits, MIB};
+use crate::model::limits::Limits;
 
 /// A controller that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,17 +255,15 @@ fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// What a checkpoint may hold beside the kernel, so that it does not make a cell fail that would have fitted without it: as much again, but no more
-/// than this. The agent keeps the kernel itself within the limit.
-const CHECKPOINT_ROOM: u64 = 1024 * MIB;
+/// The processes of checkpoints: the newest and the one before the last cell, those that are held, one that is about to be woken, and the one that
+/// makes one beside threads.
+pub(super) const CHECKPOINT_PROCESSES: u32 = 4 + checkpoint::MOST_HELD as u32;
 
-/// The process of a checkpoint, and the one that makes it beside threads.
-pub(super) const CHECKPOINT_PROCESSES: u32 = 2;
-
-/// The bound of memory for a limit.
+/// The bound of memory for a limit: with room for checkpoints, while the agent keeps the kernel itself within the limit.
 pub(in crate::sandbox) fn memory(limits: &Limits) -> u64 {
-    let room = limits.memory_bytes.min(CHECKPOINT_ROOM);
-    limits.memory_bytes.saturating_add(room)
+    limits
+        .memory_bytes
+        .saturating_add(checkpoint::room(limits.memory_bytes))
 }
 
 /// The bound of processes and threads for a limit.

@@ -5,6 +5,8 @@
 
 use super::Actor;
 use crate::model::event::Rung;
+use crate::model::id::CheckpointName;
+use crate::protocol::checkpoints::{HeldOnes, Target};
 use crate::protocol::kernel::Request;
 use crate::session::SessionError;
 use crate::session::command::Reply;
@@ -15,10 +17,14 @@ pub(in crate::session) enum Act {
     Signal(Rung),
     /// Sends a request under the number that it was given.
     Tell(u64, Request),
-    /// Has a kernel started under that number.
-    Start(u64),
-    /// Has the newest checkpoint woken under that number.
-    Restore(u64),
+    /// Has a kernel started under that number; checkpoints with names end or stay.
+    Start(u64, HeldOnes),
+    /// Has a checkpoint woken under that number.
+    Restore(u64, Target),
+    /// Has the variables held under that name.
+    Hold(u64, CheckpointName),
+    /// Has a checkpoint dropped.
+    Release(u64, CheckpointName),
     /// Answers an asker.
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -38,10 +44,13 @@ impl Actor {
                 (Act::Signal(Rung::Sigint | Rung::SecondSigint), Some(kernel)) => {
                     kernel.interrupt()
                 }
+                (Act::Signal(Rung::Cancel), Some(kernel)) => kernel.cancel(),
                 (Act::Signal(Rung::Kill), Some(kernel)) => kernel.kill(),
                 (Act::Tell(number, request), Some(kernel)) => kernel.request_as(number, request),
-                (Act::Start(number), Some(kernel)) => kernel.start_as(number),
-                (Act::Restore(number), Some(kernel)) => kernel.restore_as(number),
+                (Act::Start(number, held), Some(kernel)) => kernel.start_as(number, held),
+                (Act::Restore(number, target), Some(kernel)) => kernel.restore_as(number, &target),
+                (Act::Hold(number, name), Some(kernel)) => kernel.hold_as(number, name),
+                (Act::Release(number, name), Some(kernel)) => kernel.release_as(number, name),
             };
             if let Err(error) = done {
                 // The connection's end comes as an event of its own.

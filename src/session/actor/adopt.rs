@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use super::Actor;
 use super::acts::Act;
 use super::cells::aborted;
-use super::kernel::KernelState;
+use super::commands::extended;
+use super::kernel::{KernelState, replacement};
 use super::running::Running;
 use crate::kernel::{Adopted, Kernel};
-use crate::model::event::{Cause, Event, StartReason, Verdict};
+use crate::model::event::{Cause, Event, ExtendReason, StartReason, Verdict};
 use crate::model::id::SandboxId;
 use crate::protocol::agent::AgentHello;
 use crate::session::clock::{at_ms, instant_of, millis};
 use crate::session::command::{CellRequest, chain};
-use crate::session::memory::{KernelMemory, Memory};
+use crate::session::memory::{GoingBack, KernelMemory, Memory};
 use crate::session::output::Output;
 use crate::session::queue::Waiting;
 use crate::store::OpenSession;
@@ -54,6 +55,8 @@ impl Actor {
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
             note: self.note.clone(),
+            checkpoints: self.checkpoints.clone(),
+            unprotected: self.unprotected,
         }
     }
 
@@ -91,8 +94,12 @@ impl Actor {
             mut running,
             limits,
             note,
+            checkpoints,
+            unprotected,
         } = memory;
         self.note = note;
+        self.checkpoints = checkpoints;
+        self.unprotected = unprotected;
         (self.frame, self.acknowledged) = (open.row.kernel_frame, open.row.kernel_frame);
         self.execution_count = execution_count;
         self.output = Output::restored(&output);
@@ -185,6 +192,10 @@ impl Actor {
             // Its end is in the frames to come.
             return;
         }
+        // What it has said meanwhile is still to be read, but its deadline may be over.
+        if hello.last > self.frame {
+            running.show_progress();
+        }
         // An answer that was given, and did not get there.
         if let Some((input, answer)) = running.answered.take()
             && answer > hello.last_request
@@ -212,14 +223,9 @@ impl Actor {
         };
         let waited = running.deadline.started().elapsed();
         running.deadline.pause(waited);
-        let deadlines = running.deadlines();
-        self.pending.push(Event::DeadlineExtended {
-            cell: running.cell,
-            by_ms: millis(waited),
-            limit_ms: millis(deadlines.limit),
-            deadline_at_ms: deadlines.deadline_at_ms,
-            extendable_ms: millis(deadlines.extendable),
-        });
+        let moved = running.deadlines();
+        self.pending
+            .push(extended(&moved, waited, ExtendReason::Adopted));
     }
 
     /// The agent says what has arrived: what has not is sent again. What was still on its way then comes twice, and is passed over.
@@ -232,16 +238,15 @@ impl Actor {
         }
         if let KernelState::Restarting {
             request,
+            reason,
             rolls_back,
             ..
         } = &self.kernel
             && hello.last_request < *request
         {
             self.silent_until = None;
-            self.acts.push(match rolls_back {
-                Some(_) => Act::Restore(*request),
-                None => Act::Start(*request),
-            });
+            self.acts
+                .push(replacement(*request, *reason, rolls_back.as_ref()));
         }
     }
 
@@ -254,6 +259,7 @@ impl Actor {
         let KernelState::Restarting {
             kernel,
             request,
+            reason,
             replaces,
             rolls_back,
             ..
@@ -265,7 +271,7 @@ impl Actor {
             return self.rollback_failed("it did not while there was no server", 0);
         }
         (*request, *replaces) = (kernel.number(), 0);
-        self.acts.push(Act::Start(*request));
+        self.acts.push(replacement(*request, *reason, None));
     }
 
     /// What was there cannot be used any more. It is destroyed, and a new one is made.
@@ -277,10 +283,11 @@ impl Actor {
                 tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox of an earlier server could not be removed");
             }
         });
+        self.forget_checkpoints();
         match was {
             // The log says that a checkpoint is there, which went with its sandbox.
             KernelMemory::Restarting {
-                rolls_back: Some(cause),
+                rolls_back: Some(GoingBack { cause, .. }),
                 ..
             } => {
                 let reason = self.rollback_lost(cause.clone(), "the sandbox went away");

@@ -6,9 +6,11 @@ use tokio::time::Instant;
 
 use super::Actor;
 use super::acts::Act;
+use super::commands::extended;
 use super::running::{InputWait, Running};
 use crate::model::event::{
-    Cause, CellStatus, Event, InputOutcome, InterruptReason, Protection, Rung, Verdict,
+    Cause, CellStatus, Event, ExtendReason, InputOutcome, InterruptReason, Protection, Rung,
+    Verdict,
 };
 use crate::model::output::VariableChanges;
 use crate::protocol::kernel::{
@@ -63,6 +65,8 @@ impl Actor {
         };
         let running = Running {
             cell,
+            on_progress: Running::on_progress(&request, timeouts),
+            progressed: false,
             request,
             queued,
             execution_count,
@@ -111,7 +115,7 @@ impl Actor {
 
     /// A message of the kernel that is not about its own life.
     pub(super) fn message(&mut self, message: Message, buffers: &[bytes::Bytes]) {
-        let cell = self.running.as_ref().map(|running| running.cell);
+        let cell = self.showing();
         self.output.flush(&mut self.pending, cell);
         if let Message::InputRequest {
             request,
@@ -212,6 +216,9 @@ impl Actor {
         if running.execution_count.is_some() {
             self.execution_count = reply.execution_count.unwrap_or(self.execution_count + 1);
         }
+        if !running.request.silent {
+            self.unprotected = reply.unprotected;
+        }
         let checkpoint = running.protection(reply.unprotected);
         self.pending.push(Event::CellFinished {
             cell: running.cell,
@@ -255,7 +262,7 @@ impl Actor {
             cause: Some(cause.clone()),
             checkpoint: match &state {
                 Verdict::RolledBack { before } => Some(Protection::Before(*before)),
-                Verdict::Kept | Verdict::Lost { .. } => None,
+                Verdict::Kept | Verdict::Restored { .. } | Verdict::Lost { .. } => None,
             },
             state,
             execution_count: running.execution_count,
@@ -320,6 +327,10 @@ impl Actor {
                 self.answer_kernel(request, None);
                 self.close_input(InputOutcome::TimedOut);
             }
+        } else if let Some(by) = running.extend_on_progress(now) {
+            let moved = running.deadlines();
+            self.pending
+                .push(extended(&moved, by, ExtendReason::Progress));
         } else if running.deadline.at() <= now {
             self.stop_cell(InterruptReason::Deadline);
         } else if running.deadline.take_warning(now) {

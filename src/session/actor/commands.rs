@@ -7,9 +7,11 @@ use super::Actor;
 use super::cells::{aborted, tells};
 use super::running::Running;
 use crate::model::event::{
-    Cause, CommAction, CommMessage, CommSide, Event, InputOutcome, InterruptReason, StartReason,
+    Cause, CommAction, CommMessage, CommSide, Event, ExtendReason, InputOutcome, InterruptReason,
+    StartReason,
 };
 use crate::model::id::CellId;
+use crate::model::limits::Timeouts;
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
@@ -53,6 +55,9 @@ impl Actor {
                 let answer = self.restart_asked();
                 self.answer_later(reply, answer);
             }
+            Command::Hold { name, reply } => self.hold(name, reply),
+            Command::Release { name, reply } => self.release(name, reply),
+            Command::GoBack { target, reply } => self.go_back(target, reply),
             Command::Input { answer, reply } => {
                 let answer = self.answer_input(answer);
                 self.answer_later(reply, answer);
@@ -257,12 +262,18 @@ impl Actor {
                 if let Some(running) = &mut now.running {
                     running.limit = moved.limit();
                     running.warned = moved.is_warned();
+                    running.progressed = false;
                 }
             };
-            self.record(vec![extended(&deadlines, by)], None, moves)
-                .await?;
+            self.record(
+                vec![extended(&deadlines, by, ExtendReason::Asked)],
+                None,
+                moves,
+            )
+            .await?;
             if let Some(running) = self.running.as_mut() {
                 running.deadline = moved;
+                running.progressed = false;
             }
             return Ok(deadlines);
         }
@@ -287,8 +298,12 @@ impl Actor {
         let moves = |now: &mut Memory| {
             now.limits.insert(cell, millis(limit));
         };
-        self.record(vec![extended(&deadlines, by)], None, moves)
-            .await?;
+        self.record(
+            vec![extended(&deadlines, by, ExtendReason::Asked)],
+            None,
+            moves,
+        )
+        .await?;
         if let Some(waiting) = self.queue.find(cell) {
             waiting.limit = limit;
         }
@@ -381,17 +396,23 @@ impl Actor {
     }
 
     fn put_question(&mut self, request: Request) -> Result<u64, SessionError> {
-        if self.running.is_some() {
-            return Err(Denied::KernelBusy.into());
-        }
+        self.at_rest()?;
         if self.asks.len() >= MAX_ASKS {
             return Err(Denied::Busy.into());
         }
+        Ok(self.tell_kernel(request))
+    }
+
+    /// Whether the kernel is there and runs no cell.
+    pub(super) fn at_rest(&self) -> Result<(), Denied> {
+        if self.running.is_some() {
+            return Err(Denied::KernelBusy);
+        }
         if !self.kernel.is_ready() {
             let problem = self.kernel.problem().unwrap_or("it is being started");
-            return Err(Denied::NoKernel(problem.to_owned()).into());
+            return Err(Denied::NoKernel(problem.to_owned()));
         }
-        Ok(self.tell_kernel(request))
+        Ok(())
     }
 
     async fn comm(&mut self, message: CommMessage) -> Result<(), SessionError> {
@@ -456,9 +477,11 @@ impl Actor {
     }
 }
 
-fn extended(deadlines: &Deadlines, by: Duration) -> Event {
+/// Says that a deadline was moved.
+pub(super) fn extended(deadlines: &Deadlines, by: Duration, reason: ExtendReason) -> Event {
     Event::DeadlineExtended {
         cell: deadlines.cell,
+        reason,
         by_ms: millis(by),
         limit_ms: millis(deadlines.limit),
         deadline_at_ms: deadlines.deadline_at_ms,
@@ -473,6 +496,7 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
         key,
         origin,
         user_expressions,
+        extend_on_progress,
         ..
     } = request;
     let expressions: &BTreeMap<String, String> = user_expressions;
@@ -485,6 +509,15 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
         return Err(Denied::CellTooLarge {
             bytes,
             bound: CellRequest::MAX_CODE,
+        });
+    }
+    if let Some(asked) = extend_on_progress.map(millis)
+        && !Timeouts::allows_on_progress(asked)
+    {
+        let least = Timeouts::LEAST_EXTENSION_MS;
+        return Err(Denied::BadField {
+            field: "extend_on_progress_ms",
+            why: format!("is {asked}, but it is at least {least}, or 0 for not at all"),
         });
     }
     for (field, text) in [("key", key), ("origin", origin)] {

@@ -9,10 +9,13 @@ use super::Actor;
 use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
 use crate::model::event::{Cause, Event, InterruptReason, StartReason};
+use crate::model::id::CellId;
 use crate::model::output::StreamName;
+use crate::protocol::checkpoints::{HeldOnes, Refusal, Target};
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
 use crate::session::command::Denied;
+use crate::session::memory::GoingBack;
 use crate::session::view::Status;
 
 /// How long a restart may take before the sandbox is given up.
@@ -44,8 +47,8 @@ pub(in crate::session) enum KernelState {
         request: u64,
         /// How many earlier ones there are whose end is still to come.
         replaces: u32,
-        /// What ended the one before, if it is a checkpoint that is being woken.
-        rolls_back: Option<Cause>,
+        /// The checkpoint that is being woken, if it is one.
+        rolls_back: Option<GoingBack>,
     },
     /// There is none; the next cell tries again.
     Dead { problem: String },
@@ -195,6 +198,7 @@ impl Actor {
                     python,
                     warm,
                     took_ms: millis(since.elapsed()),
+                    restored: None,
                 });
             }
             Err(error) => {
@@ -219,7 +223,7 @@ impl Actor {
         self.frame = self.frame.max(event.frame);
         match event.what {
             Occurrence::Stream(name, bytes) => {
-                let cell = self.running.as_ref().map(|running| running.cell);
+                let cell = self.showing();
                 self.output.stream(&mut self.pending, cell, name, &bytes);
             }
             Occurrence::Message(message, buffers) => match *message {
@@ -272,6 +276,7 @@ impl Actor {
                     self.stop_cell(InterruptReason::CpuLimit);
                 }
             }
+            Occurrence::Checkpoint(report) => self.checkpoint_report(report),
             Occurrence::Answer(number, body) => self.start_answered(number, &body),
             Occurrence::Nonsense(what) => self.notice(&format!("\nevercell: {what}\n")),
             Occurrence::Greeted(hello) => self.greeted(&hello),
@@ -279,8 +284,15 @@ impl Actor {
         }
     }
 
+    /// The running cell, which shows something.
+    pub(super) fn showing(&mut self) -> Option<CellId> {
+        let running = self.running.as_mut()?;
+        running.show_progress();
+        Some(running.cell)
+    }
+
     /// The running cell, if that is what the agent means by this number.
-    fn running_as(&self, request: u64) -> Option<crate::model::id::CellId> {
+    fn running_as(&self, request: u64) -> Option<CellId> {
         let running = self.running.as_ref()?;
         (running.request_id == Some(request)).then_some(running.cell)
     }
@@ -304,13 +316,12 @@ impl Actor {
         self.replace_kernel(reason, replaces, None);
     }
 
-    /// Has another kernel take the place of the one that is or was there: the newest checkpoint, if the old one has ended of something that it
-    /// `rolls_back`, else a new one.
+    /// Has another kernel take the place of the one that is or was there: a checkpoint, if it is to go back, else a new one.
     pub(super) fn replace_kernel(
         &mut self,
         reason: StartReason,
         replaces: u32,
-        rolls_back: Option<Cause>,
+        rolls_back: Option<GoingBack>,
     ) {
         let state = std::mem::replace(
             &mut self.kernel,
@@ -324,10 +335,8 @@ impl Actor {
             return self.launch(reason);
         };
         let request = kernel.number();
-        self.acts.push(match rolls_back {
-            Some(_) => Act::Restore(request),
-            None => Act::Start(request),
-        });
+        self.acts
+            .push(replacement(request, reason, rolls_back.as_ref()));
         self.kernel = KernelState::Restarting {
             kernel,
             events,
@@ -341,6 +350,11 @@ impl Actor {
 
     /// The agent says how the start of a kernel went; its `ready` comes by itself.
     fn start_answered(&mut self, number: u64, body: &serde_json::Value) {
+        if let Some(error) = body.get("error").and_then(|error| error.as_str())
+            && !matches!(&self.kernel, KernelState::Restarting { request, .. } if *request == number)
+        {
+            return self.refused(number, Refusal::Failed(error.to_owned()));
+        }
         let KernelState::Restarting {
             request,
             rolls_back,
@@ -376,6 +390,7 @@ impl Actor {
             events,
             reason,
             since,
+            request,
             rolls_back,
             ..
         } = state
@@ -386,6 +401,12 @@ impl Actor {
         self.execution_count = match rolls_back {
             Some(_) => execution_count,
             None => 0,
+        };
+        self.unprotected = None;
+        let asked = rolls_back.and_then(|going_back| going_back.asked);
+        let restored = match asked.as_ref().map(|asked| &asked.target) {
+            Some(Target::Held(name)) => Some(name.clone()),
+            _ => None,
         };
         self.kernel = KernelState::Ready {
             kernel,
@@ -403,7 +424,11 @@ impl Actor {
             python,
             warm: false,
             took_ms: millis(since.elapsed()),
+            restored,
         });
+        if let Some(asked) = asked {
+            self.went_back(request, *asked);
+        }
     }
 
     /// Time has something to say about the kernel: its restart takes too long.
@@ -429,6 +454,7 @@ impl Actor {
 
     /// Lets go of the sandbox; it is destroyed in the background.
     pub(super) fn abandon(&mut self) {
+        self.forget_checkpoints();
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -457,6 +483,23 @@ impl Actor {
         for asker in self.waiting_for_files.drain(..) {
             let _ = asker.send(Err(denied.clone().into()));
         }
+        self.deny_wishes(denied);
+    }
+}
+
+/// How the agent is asked for another kernel.
+pub(super) fn replacement(
+    request: u64,
+    reason: StartReason,
+    rolls_back: Option<&GoingBack>,
+) -> Act {
+    match rolls_back {
+        Some(GoingBack { asked, .. }) => {
+            let target = asked.as_ref().map(|asked| asked.target.clone());
+            Act::Restore(request, target.unwrap_or_default())
+        }
+        None if reason == StartReason::Restarted => Act::Start(request, HeldOnes::End),
+        None => Act::Start(request, HeldOnes::Stay),
     }
 }
 

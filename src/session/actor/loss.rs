@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::Actor;
 use super::kernel::KernelState;
 use super::running::Running;
-use crate::model::event::{Cause, Event, InterruptReason, Seq, StartReason, Verdict};
+use crate::model::event::{Cause, Event, InterruptReason, StartReason, Verdict};
 use crate::model::note::StateNote;
 use crate::model::output::ErrorOutput;
 use crate::protocol::agent::{Checkpoint, KernelExit, WatchedLimit};
 use crate::session::command::Denied;
+use crate::session::memory::GoingBack;
 
 /// The number of the signal that a kernel is killed with; see signal(7).
 const SIGKILL: i32 = 9;
@@ -32,7 +33,8 @@ impl Actor {
             self.no_kernel(format!("the kernel ended right after its start: {why}"));
         } else if let Some(state) = exit.checkpoint.as_ref().and_then(rolled_back_to) {
             self.lose_kernel(&cause, &why, state);
-            self.replace_kernel(StartReason::RolledBack, 0, Some(cause));
+            let going_back = GoingBack { cause, asked: None };
+            self.replace_kernel(StartReason::RolledBack, 0, Some(going_back));
         } else {
             self.lose(&cause, &why);
             self.restart(StartReason::Recovered);
@@ -42,13 +44,14 @@ impl Actor {
     /// The checkpoint that was to take the kernel's place cannot: a new kernel does, with nothing. `ends` is 1 when the end of it is still to come.
     pub(super) fn rollback_failed(&mut self, why: &str, ends: u32) {
         let KernelState::Restarting {
-            rolls_back: Some(cause),
+            rolls_back: Some(GoingBack { cause, .. }),
             ..
         } = &mut self.kernel
         else {
             return;
         };
         let cause = cause.clone();
+        self.deny_waiting(&Denied::NoKernel(why.to_owned()));
         let reason = self.rollback_lost(cause, why);
         self.replace_kernel(reason, ends, None);
     }
@@ -76,6 +79,13 @@ impl Actor {
         };
         if let Some(fewer) = replaces.checked_sub(1) {
             *replaces = fewer;
+            if let Some(GoingBack {
+                asked: Some(asked), ..
+            }) = rolls_back
+                && asked.state.is_none()
+            {
+                asked.ended = Some(exit.clone());
+            }
             return;
         }
         if rolls_back.is_some() {
@@ -143,15 +153,29 @@ impl Actor {
         }
     }
 
-    /// What is behind an exception: where more memory was asked for than there is, that.
+    /// What is behind an exception: a limit, where it says so in words that nothing else says.
     pub(super) fn cause_of_error(&self, error: Option<&ErrorOutput>, running: &Running) -> Cause {
-        match error.and_then(asked_bytes) {
-            None => Cause::Exception,
-            asked_bytes => Cause::OutOfMemory {
-                limit_bytes: self.settings.limits.memory_bytes,
+        let limits = &self.settings.limits;
+        let Some(error) = error else {
+            return Cause::Exception;
+        };
+        if let Some(asked_bytes) = asked_bytes(error) {
+            return Cause::OutOfMemory {
+                limit_bytes: limits.memory_bytes,
                 peak_bytes: running.usage(0).peak_memory_bytes,
-                asked_bytes,
+                asked_bytes: Some(asked_bytes),
+            };
+        }
+        match (error.ename.as_str(), error.evalue.as_str()) {
+            // EFBIG: files may not grow while the workspace is over its quota.
+            ("OSError", text) if text.starts_with("[Errno 27]") => Cause::DiskLimit {
+                limit_bytes: limits.workspace_bytes,
             },
+            // A fork that is refused says no more than EAGAIN, as many other things do.
+            ("RuntimeError", "can't start new thread") => Cause::ProcessLimit {
+                limit: limits.processes,
+            },
+            _ => Cause::Exception,
         }
     }
 
@@ -173,8 +197,7 @@ impl Actor {
 
     /// Says in the log that a kernel is gone, and has it repeated if variables went with it.
     fn tell_loss(&mut self, cause: Cause, state: Verdict) {
-        // Nobody else writes to the log, and nothing pending is taken back.
-        let at_seq = self.log.head() + self.pending.len() as Seq + 1;
+        let at_seq = self.next_seq();
         let is_lost = |state: &Verdict| matches!(state, Verdict::Lost { .. });
         let hides_worse = self.note.as_ref().is_some_and(|note| is_lost(&note.state));
         if is_lost(&state) || (state != Verdict::Kept && !hides_worse) {
@@ -266,6 +289,8 @@ fn describe(cause: &Cause) -> String {
         Cause::Interrupted => {
             "the kernel was killed: the cell did not stop when it was interrupted".to_owned()
         }
+        Cause::RolledBack { to } => format!("the kernel was to go back to checkpoint `{to}`"),
+        Cause::Undone => "the last cell was to be undone".to_owned(),
         _ => "the kernel is gone".to_owned(),
     }
 }

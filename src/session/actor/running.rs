@@ -16,6 +16,8 @@ use crate::session::view::{InputView, RunningView};
 
 /// How long code may take to react to a SIGINT before the next rung.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it may take on each rung after that, before it is killed.
+const GRACE_AGAIN: Duration = Duration::from_secs(1);
 /// How long the agent may take to kill a kernel before the sandbox is given up.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,10 @@ pub(in crate::session) struct Running {
     pub(super) started: Instant,
     pub(super) started_at_ms: UnixMillis,
     pub(super) deadline: Deadline,
+    /// By how much progress extends it, if at all.
+    pub(super) on_progress: Option<Duration>,
+    /// Whether it has shown any since its deadline was last moved. Only noted where it matters.
+    pub(super) progressed: bool,
     /// The id under which the kernel was asked to run it; none until its start is in the log.
     pub(super) request_id: Option<u64>,
     pub(super) stopping: Option<Stopping>,
@@ -69,6 +75,27 @@ impl Running {
         }
     }
 
+    /// By how much progress is to extend a cell: as it asks, else as its session does.
+    pub(super) fn on_progress(request: &CellRequest, timeouts: &Timeouts) -> Option<Duration> {
+        let session = Duration::from_millis(timeouts.extend_on_progress_ms);
+        let asked = request.extend_on_progress.unwrap_or(session);
+        (!asked.is_zero()).then_some(asked)
+    }
+
+    /// Takes note that it has shown something. For a flood of it this is one store.
+    pub(super) fn show_progress(&mut self) {
+        self.progressed = self.on_progress.is_some();
+    }
+
+    /// Moves its deadline if that or its warning is due, it has shown progress since the last time, and the ceiling leaves something. Returns by how much.
+    pub(super) fn extend_on_progress(&mut self, now: Instant) -> Option<Duration> {
+        let is_due = self.progressed && self.deadline.next() <= now;
+        let step = self.on_progress.filter(|_| is_due)?;
+        let by = self.deadline.extend_on_progress(step, now)?;
+        self.progressed = false;
+        Some(by)
+    }
+
     /// The first rung: SIGINT.
     pub(super) fn begin_stopping(&mut self, reason: InterruptReason) {
         self.stopping = Some(Stopping {
@@ -82,7 +109,8 @@ impl Running {
     pub(super) fn climb(&mut self) -> Option<Rung> {
         let stopping = self.stopping.as_mut()?;
         let (rung, wait) = match stopping.rung {
-            Rung::Sigint => (Rung::SecondSigint, GRACE),
+            Rung::Sigint => (Rung::Cancel, GRACE_AGAIN),
+            Rung::Cancel => (Rung::SecondSigint, GRACE_AGAIN),
             Rung::SecondSigint => (Rung::Kill, KILL_LIMIT),
             Rung::Kill => return None,
         };
@@ -144,6 +172,7 @@ impl Running {
             limit: self.deadline.limit(),
             ceiling: self.deadline.ceiling(),
             warned: self.deadline.is_warned(),
+            progressed: self.progressed,
             stopping: self.stopping.map(|stopping| StoppingMemory {
                 reason: stopping.reason,
                 rung: stopping.rung,
@@ -184,6 +213,8 @@ impl Running {
         };
         Self {
             cell: memory.cell,
+            on_progress: Self::on_progress(&request, timeouts),
+            progressed: memory.progressed,
             request,
             queued,
             execution_count: memory.execution_count,

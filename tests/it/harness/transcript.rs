@@ -50,11 +50,21 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
     let json = |value: &dyn erased::Json| value.text();
     match event {
         Event::SessionOpened { reopened, .. } => if *reopened { "again" } else { "" }.to_owned(),
+        Event::KernelStarted {
+            reason,
+            restored: Some(name),
+            ..
+        } => format!("{} {name}", json(reason)),
         Event::KernelStarted { reason, .. } => json(reason),
+        Event::CheckpointHeld {
+            name,
+            execution_count,
+        } => format!("{name} [{execution_count}]"),
+        Event::CheckpointDropped { name, reason } => format!("{name} {}", json(reason)),
         Event::KernelFailed { message } => message.clone(),
         Event::KernelLost {
             cause,
-            state: state @ Verdict::RolledBack { .. },
+            state: state @ (Verdict::RolledBack { .. } | Verdict::Restored { .. }),
         } => format!("{} {}", json(cause), state_text(state, cells)),
         Event::KernelAdopted { state } => state_text(state, cells),
         Event::KernelLost { cause, state } => format!("{} {}", json(cause), json(state)),
@@ -87,8 +97,11 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::Comm { message, .. } => format!("{} {}", json(&message.comm), message.comm_id),
         Event::DeadlineWarning { extendable_ms, .. } => format!("extendable by {extendable_ms} ms"),
         Event::DeadlineExtended {
-            by_ms, limit_ms, ..
-        } => format!("by {by_ms} to {limit_ms} ms"),
+            reason,
+            by_ms,
+            limit_ms,
+            ..
+        } => format!("{} by {by_ms} to {limit_ms} ms", json(reason)),
         Event::MemoryWarning {
             used_bytes,
             limit_bytes,
@@ -115,6 +128,7 @@ fn state_text(state: &Verdict, cells: &HashMap<CellId, usize>) -> String {
             "rolled back to before c{}",
             cells.get(before).copied().unwrap_or(0)
         ),
+        Verdict::Restored { checkpoint } => format!("restored {checkpoint}"),
         Verdict::Lost { why } => format!("lost: {why}"),
     }
 }

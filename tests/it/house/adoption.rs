@@ -270,18 +270,12 @@ async fn deadlines_their_extensions_and_their_ladder_go_on() {
         .await;
     // The clock on the wall stands still in these tests: the next rung is as far away as it was from the start of the cell.
     pass(Duration::from_secs(95)).await;
-    client
-        .wait_until(|event| {
-            matches!(
-                event,
-                Event::Interrupted {
-                    rung: Rung::SecondSigint,
-                    ..
-                }
-            )
-        })
-        .await;
-    pass(Duration::from_secs(3)).await;
+    for (rung, wait) in [(Rung::Cancel, 3), (Rung::SecondSigint, 3)] {
+        client
+            .wait_until(|event| matches!(event, Event::Interrupted { rung: r, .. } if *r == rung))
+            .await;
+        pass(Duration::from_secs(wait)).await;
+    }
     client.wait_for("kernel_started").await;
     client.run("print after").await;
     assert_snapshot!(client.transcript(), @r#"
@@ -290,23 +284,24 @@ async fn deadlines_their_extensions_and_their_ladder_go_on() {
     3   cell_queued        c1  at 0: "stubborn"
     4   cell_started       c1  [1]
     5   cell_queued        c2  at 1: "print second"
-    6   deadline_extended  c1  by 60000 to 90000 ms
-    7   deadline_extended  c2  by 60000 to 90000 ms
+    6   deadline_extended  c1  asked by 60000 to 90000 ms
+    7   deadline_extended  c2  asked by 60000 to 90000 ms
     8   kernel_adopted         kept
-    9   deadline_extended  c2  by 1000 to 91000 ms
+    9   deadline_extended  c2  asked by 1000 to 91000 ms
     10  deadline_warning   c1  extendable by 510000 ms
     11  interrupted        c1  deadline sigint
     12  kernel_adopted         kept
-    13  interrupted        c1  deadline second_sigint
-    14  interrupted        c1  deadline kill
-    15  cell_finished      c1  error {"kind":"deadline"} lost: the kernel was killed: the cell did not stop at its deadline
-    16  cell_finished      c2  aborted {"kind":"earlier_error"} kept
-    17  kernel_lost            {"kind":"deadline"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop at its deadline"}
-    18  kernel_started         recovered
-    19  cell_queued        c3  at 0: "print after"
-    20  cell_started       c3  [1]
-    21  stream             c3  stdout "after\n"
-    22  cell_finished      c3  ok kept
+    13  interrupted        c1  deadline cancel
+    14  interrupted        c1  deadline second_sigint
+    15  interrupted        c1  deadline kill
+    16  cell_finished      c1  error {"kind":"deadline"} lost: the kernel was killed: the cell did not stop at its deadline
+    17  cell_finished      c2  aborted {"kind":"earlier_error"} kept
+    18  kernel_lost            {"kind":"deadline"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop at its deadline"}
+    19  kernel_started         recovered
+    20  cell_queued        c3  at 0: "print after"
+    21  cell_started       c3  [1]
+    22  stream             c3  stdout "after\n"
+    23  cell_finished      c3  ok kept
     "#);
 }
 

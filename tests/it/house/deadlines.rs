@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
-use evercell::session::{Denied, SessionError};
+use evercell::model::event::Event;
+use evercell::session::{Denied, InputAnswer, SessionError};
 use insta::assert_snapshot;
 
 use crate::harness::house::{House, pass};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A line that was typed.
+fn line(text: &str) -> InputAnswer {
+    InputAnswer {
+        request: None,
+        value: Some(text.to_owned()),
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_cell_is_warned_and_then_interrupted_at_its_deadline() {
@@ -60,7 +69,7 @@ async fn an_extension_moves_the_deadline_up_to_the_ceiling() {
     2   kernel_started         opened
     3   cell_queued        c1  at 0: "wait"
     4   cell_started       c1  [1]
-    5   deadline_extended  c1  by 60000 to 90000 ms
+    5   deadline_extended  c1  asked by 60000 to 90000 ms
     6   interrupted        c1  deadline sigint
     7   error              c1  KeyboardInterrupt:
     8   cell_finished      c1  error {"kind":"deadline"} kept
@@ -68,19 +77,42 @@ async fn an_extension_moves_the_deadline_up_to_the_ceiling() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_cell_can_be_given_more_time() {
+async fn a_waiting_cell_can_be_given_more_time_and_has_it_when_it_runs() {
     let house = House::new().await;
     let mut client = house.session("s").await;
-    client.execute("wait").await;
+    client.execute("ask").await;
     let waiting = client.execute("wait").await.cell;
-    let moved = client
-        .handle
-        .extend(Some(waiting), 10 * SECOND)
-        .await
-        .unwrap();
-    assert_eq!((moved.limit, moved.deadline_at_ms), (40 * SECOND, None));
-    client.handle.interrupt(None).await.unwrap();
-    client.wait_for("cell_finished").await;
+    let ten = 10 * SECOND;
+    let moved = client.handle.extend(Some(waiting), ten).await.unwrap();
+    assert_eq!((moved.limit, moved.deadline_at_ms), (4 * ten, None));
+    client.wait_for("deadline_extended").await;
+    client.handle.answer_input(line("go")).await.unwrap();
+    client
+        .wait_until(|event| matches!(event, Event::CellStarted { cell, .. } if *cell == waiting))
+        .await;
+    pass(35 * SECOND).await;
+    client.wait_for("deadline_warning").await;
+    pass(5 * SECOND).await;
+    client
+        .wait_until(|event| matches!(event, Event::CellFinished { cell, .. } if *cell == waiting))
+        .await;
+    assert_snapshot!(client.transcript(), @r#"
+    1   session_opened
+    2   kernel_started         opened
+    3   cell_queued        c1  at 0: "ask"
+    4   cell_started       c1  [1]
+    5   input_requested    c1  ""
+    6   cell_queued        c2  at 1: "wait"
+    7   deadline_extended  c2  asked by 10000 to 40000 ms
+    8   input_closed       c1  answered
+    9   stream             c1  stdout "go\n"
+    10  cell_finished      c1  ok kept
+    11  cell_started       c2  [2]
+    12  deadline_warning   c2  extendable by 560000 ms
+    13  interrupted        c2  deadline sigint
+    14  error              c2  KeyboardInterrupt:
+    15  cell_finished      c2  error {"kind":"deadline"} kept
+    "#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,9 +123,11 @@ async fn code_that_ignores_the_interrupt_is_killed_and_the_log_says_what_was_los
     client.wait_for("cell_started").await;
     client.handle.interrupt(None).await.unwrap();
     client.wait_for("interrupted").await;
-    pass(2 * SECOND).await;
-    client.wait_for("interrupted").await;
-    pass(2 * SECOND).await;
+    for grace in [2, 1] {
+        pass(grace * SECOND).await;
+        client.wait_for("interrupted").await;
+    }
+    pass(SECOND).await;
     client.wait_for("kernel_started").await;
     client.run("print again").await;
     assert_snapshot!(client.transcript(), @r#"
@@ -102,15 +136,38 @@ async fn code_that_ignores_the_interrupt_is_killed_and_the_log_says_what_was_los
     3   cell_queued        c1  at 0: "stubborn"
     4   cell_started       c1  [1]
     5   interrupted        c1  requested sigint
-    6   interrupted        c1  requested second_sigint
-    7   interrupted        c1  requested kill
-    8   cell_finished      c1  error {"kind":"interrupted"} lost: the kernel was killed: the cell did not stop when it was interrupted
-    9   kernel_lost            {"kind":"interrupted"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop when it was interrupted"}
-    10  kernel_started         recovered
-    11  cell_queued        c2  at 0: "print again"
-    12  cell_started       c2  [1]
-    13  stream             c2  stdout "again\n"
-    14  cell_finished      c2  ok kept
+    6   interrupted        c1  requested cancel
+    7   interrupted        c1  requested second_sigint
+    8   interrupted        c1  requested kill
+    9   cell_finished      c1  error {"kind":"interrupted"} lost: the kernel was killed: the cell did not stop when it was interrupted
+    10  kernel_lost            {"kind":"interrupted"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop when it was interrupted"}
+    11  kernel_started         recovered
+    12  cell_queued        c2  at 0: "print again"
+    13  cell_started       c2  [1]
+    14  stream             c2  stdout "again\n"
+    15  cell_finished      c2  ok kept
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn code_that_keeps_sigint_for_itself_is_cancelled_and_keeps_its_variables() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    client.execute("deaf").await;
+    client.wait_for("cell_started").await;
+    client.handle.interrupt(None).await.unwrap();
+    client.wait_for("interrupted").await;
+    pass(2 * SECOND).await;
+    client.wait_for("cell_finished").await;
+    assert_snapshot!(client.transcript(), @r#"
+    1   session_opened
+    2   kernel_started         opened
+    3   cell_queued        c1  at 0: "deaf"
+    4   cell_started       c1  [1]
+    5   interrupted        c1  requested sigint
+    6   interrupted        c1  requested cancel
+    7   error              c1  KeyboardInterrupt:
+    8   cell_finished      c1  error {"kind":"interrupted"} kept
     "#);
 }
 
@@ -121,11 +178,7 @@ async fn the_clock_of_a_cell_stands_still_while_its_user_is_asked() {
     client.execute("ask name?\nwait").await;
     client.wait_for("input_requested").await;
     pass(100 * SECOND).await;
-    let answer = evercell::session::InputAnswer {
-        request: None,
-        value: Some("x".to_owned()),
-    };
-    client.handle.answer_input(answer).await.unwrap();
+    client.handle.answer_input(line("x")).await.unwrap();
     client.wait_for("stream").await;
     pass(25 * SECOND).await;
     client.wait_for("deadline_warning").await;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use evercell::model::event::{Cause, CellStatus, Envelope, Event, Verdict};
+use evercell::model::event::{Cause, CellStatus, Envelope, Event, ExtendReason, Verdict};
 use evercell::model::id::CellId;
 use evercell::model::output::StreamName;
 use futures_util::future::join_all;
@@ -315,6 +315,57 @@ async fn what_cannot_be_taken_up_is_told_and_leaves_nothing() {
     .await;
 }
 
+/// Linux accepts the connection to it, and nothing comes.
+#[tokio::test]
+async fn a_sandbox_whose_agent_hangs_is_ended_and_the_verdict_says_so() {
+    let mut server = Server::start_with(&["--pool", "0"]).await;
+    server.open("s").await;
+    let mut socket = server.socket("s", 0).await;
+    let cell = socket
+        .execute("import time\nprint('begun')\ntime.sleep(600)")
+        .await;
+    socket
+        .wait_until(|event| matches!(event, Event::Stream { .. }))
+        .await;
+    let before = server.sandboxes();
+    server.kill().await;
+    let agents: Vec<Pid> = before
+        .iter()
+        .filter_map(|sandbox| agent_of(sandbox))
+        .collect();
+    // That of the warm kernel too.
+    for agent in &agents {
+        rustix::process::kill_process(*agent, rustix::process::Signal::STOP).unwrap();
+    }
+
+    let path = server.data_dir().to_owned();
+    let next = Server::start_at(&path, &["--pool", "0"]).await;
+    let mut socket = next.socket("s", 0).await;
+    socket
+        .wait_until(|event| matches!(event, Event::KernelLost { .. }))
+        .await;
+    let lost = socket
+        .seen
+        .iter()
+        .find(|envelope| is_finished(&envelope.event, cell))
+        .unwrap();
+    let Event::CellFinished {
+        cause: Some(Cause::SandboxLost),
+        state: Verdict::Lost { why },
+        ..
+    } = &lost.event
+    else {
+        panic!("{lost:?}");
+    };
+    assert!(why.ends_with("did not greet within 10 s"), "{why}");
+    assert_eq!(next.prints("s", "print('goes on')").await, "goes on\n");
+    let is_there = |agent: &Pid| rustix::process::test_kill_process(*agent).is_ok();
+    eventually("nothing is left of the sandboxes", || {
+        !before.iter().any(|path| path.exists()) && !agents.iter().any(is_there)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn kernels_that_nobody_has_do_not_outlive_their_server() {
     let mut server = Server::start_with(&["--pool", "2"]).await;
@@ -480,4 +531,46 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     };
     let came = timeout(PATIENCE, waiting).await;
     assert!(came.is_ok(), "it did not come to this: {what}");
+}
+
+#[tokio::test]
+async fn what_a_cell_shows_while_no_server_is_there_is_progress() {
+    let mut server = Server::start().await;
+    server.open("s").await;
+    let code = "import os, time\nopen('begun', 'w').close()\nend = time.time() + 7\nwhile time.time() < end: time.sleep(0.1)\n\
+                print('meanwhile', flush=True)\nopen('late', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.1)";
+    let body = json!({ "code": code, "limit_ms": 6000, "extend_on_progress_ms": 60_000 });
+    let cell = server.post("/v1/sessions/s/cells", &body).await.json()["cell"].clone();
+    let workspaces = server.data_dir().join("workspaces");
+    appears(&workspaces, "begun").await;
+    server.kill().await;
+    // The deadline passes while nobody looks.
+    appears(&workspaces, "late").await;
+    server.replace(&POOL).await;
+    server.request("PUT", "/v1/sessions/s/files/go", b"").await;
+    let cell = format!("/v1/sessions/s/cells/{}", cell.as_str().unwrap());
+    let result = server.get(&format!("{cell}?wait_ms=60000")).await.json();
+    assert_eq!(result["status"], "ok", "{result:#}");
+    let mut log = server.log("s").await.into_iter();
+    assert!(log.any(|envelope| matches!(
+        envelope.event,
+        Event::DeadlineExtended {
+            reason: ExtendReason::Progress,
+            ..
+        }
+    )));
+}
+
+/// Waits until a file is in one of the directories of that one.
+async fn appears(directory: &Path, name: &str) {
+    let there = || {
+        let mut entries = std::fs::read_dir(directory).unwrap();
+        entries.any(|entry| entry.unwrap().path().join(name).exists())
+    };
+    let look = async {
+        while !there() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, look).await.expect("the cell gets there");
 }

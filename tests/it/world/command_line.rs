@@ -250,3 +250,23 @@ async fn the_doctor_says_whether_this_machine_can_serve() {
         (Some(1), &"fatal".into())
     );
 }
+
+#[tokio::test]
+async fn a_file_that_shows_progress_runs_longer_than_its_time() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let run = |step: &str| {
+        let arguments = ["run", "-", "-s", "s", "--timeout", "6s"];
+        let mut command = evercell(&server, directory.path(), &arguments);
+        command.args(["--extend-on-progress", step]);
+        command
+    };
+    let code = "print('on')\nimport time; time.sleep(6.5)";
+    let (code, out, err) = finish(run("60s"), code).await;
+    assert_eq!((code, out.as_str()), (0, "on\n"), "{err}");
+    let extended = "the deadline was extended by 1m, since the cell shows progress";
+    assert!(err.contains(extended), "{err}");
+    let (code, _, err) = finish(run("500ms"), "1").await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("it is at least 1000"), "{err}");
+}

@@ -1,4 +1,4 @@
-//! The examples of `docs/api.md`, run as a reader would run them.
+//! The examples of the pages in `docs`, run as a reader would run them.
 
 use std::fmt::Write as _;
 use std::process::Stdio;
@@ -105,14 +105,23 @@ async fn is_there(example: &Example<'_>) -> bool {
 
 #[tokio::test]
 async fn every_example_of_the_reference_runs() {
-    let page = std::fs::read_to_string(repository().join("docs/api.md")).unwrap();
+    run_examples_of("docs/api.md").await;
+}
+
+#[tokio::test]
+async fn the_example_of_checkpoints_runs() {
+    run_examples_of("docs/checkpoints.md").await;
+}
+
+async fn run_examples_of(path: &str) {
+    let page = std::fs::read_to_string(repository().join(path)).unwrap();
     let server = Server::start().await;
     let mut failures = String::new();
     for example in examples(&page) {
         let Some(mut command) = program(&example) else {
             continue;
         };
-        let name = format!("docs/api.md:{} ({})", example.line, example.language);
+        let name = format!("{path}:{} ({})", example.line, example.language);
         if !is_there(&example).await {
             let needed = example.requires.unwrap_or("node");
             skipped(&format!("{name}: `{needed}` is not here"));

@@ -28,6 +28,9 @@ async fn a_cell_that_uses_up_memory_is_warned_once_before_it_is_killed() {
                 while True:\n    hoard.append(bytearray(b'x') * (4 << 20))\n    time.sleep(0.1)";
     let result = server.run("s", code).await;
     assert_eq!(result["cause"]["kind"], "out_of_memory", "{result:#}");
+    assert_eq!(result["cause"]["limit_bytes"], limit, "{result:#}");
+    let peak = result["cause"]["peak_bytes"].as_u64();
+    assert!(peak >= Some(limit / 100 * 85), "{result:#}");
     let warnings = events(&server, "s", "memory_warning").await;
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert_eq!(warnings[0]["cell"], result["cell"]);
@@ -81,4 +84,32 @@ async fn what_was_asked_for_in_vain_is_in_the_cause() {
     assert_eq!(result["cause"]["kind"], "out_of_memory", "{result:#}");
     assert_eq!(result["cause"]["asked_bytes"], 8_u64 << 40, "{result:#}");
     assert_eq!(result["state"]["verdict"], "kept", "{result:#}");
+}
+
+#[tokio::test]
+async fn a_cell_that_fills_the_disk_or_is_refused_a_thread_is_told_which_limit_it_met() {
+    let server = Server::start().await;
+    let limits = json!({ "workspace_bytes": 32 * MIB, "processes": 40 });
+    server.open_with("s", limits).await;
+    server.prints("s", "import threading, time\nkept = 7").await;
+    // Whether it is refused or ended depends on how fast it writes, or on what the host can count.
+    for (code, cause) in [
+        (
+            "with open('big', 'wb') as file:\n    while True: file.write(bytes(1 << 18)); file.flush(); time.sleep(0.02)",
+            json!({ "kind": "disk_limit", "limit_bytes": 32 * MIB }),
+        ),
+        (
+            "stop = threading.Event()\ntry:\n    while True: threading.Thread(target=stop.wait, daemon=True).start()\nfinally: stop.set()",
+            json!({ "kind": "process_limit", "limit": 40 }),
+        ),
+    ] {
+        server.protect("s").await;
+        let result = server.run("s", code).await;
+        assert_eq!(result["cause"], cause, "{result:#}");
+        assert_ne!(result["state"]["verdict"], "lost", "{result:#}");
+        assert_eq!(server.prints("s", "print(kept)").await, "7\n");
+        server
+            .prints("s", "import os\nif os.path.exists('big'): os.unlink('big')")
+            .await;
+    }
 }

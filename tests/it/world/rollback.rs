@@ -9,22 +9,9 @@ use crate::harness::socket::Socket;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Runs cells that change nothing until one of them was protected: from then on there is a checkpoint with all that was before.
-async fn protect(server: &Server, id: &str) {
-    loop {
-        let result = server.run(id, "sum(range(10**6));").await;
-        let after = result["last_seq"].as_u64().unwrap() - 1;
-        let path = format!("/v1/sessions/{id}/events?after={after}");
-        let page = server.get(&path).await.json();
-        if page["events"][0]["checkpoint"]["before"] == result["cell"] {
-            return;
-        }
-    }
-}
-
 /// Runs a cell that loses the kernel, and returns its result.
 async fn lose(server: &Server, id: &str, code: &str) -> Value {
-    protect(server, id).await;
+    server.protect(id).await;
     let result = server.run(id, code).await;
     assert_eq!(
         result["state"]["verdict"], "rolled_back",
@@ -72,7 +59,7 @@ async fn variables_survive_whatever_ends_the_kernel() {
 async fn when_memory_runs_out_the_kernel_goes_first_and_its_twin_last() {
     let server = Server::start().await;
     server.open("s").await;
-    protect(&server, "s").await;
+    server.protect("s").await;
     let scores = "import os
 others = [int(p) for p in os.listdir('/proc') if p.isdigit() and p != '1']\n\
                   print({p == os.getpid(): int(open(f'/proc/{p}/oom_score_adj').read()) for p in others})";
@@ -110,7 +97,7 @@ async fn twenty_crashes_in_a_row_leave_nothing_behind() {
         server.prints("s", &format!("kept.append({n})")).await;
         lose(&server, "s", "kept.clear(); os._exit(1)").await;
     }
-    protect(&server, "s").await;
+    server.protect("s").await;
     let code =
         "print(kept == list(range(20)), len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)";
     assert_eq!(server.prints("s", code).await, "True True\n");
@@ -125,7 +112,7 @@ async fn what_a_twin_holds_does_not_make_a_cell_fail_that_fits_without_it() {
     server
         .prints("s", "import numpy as np\nheld = np.ones(300 << 17)")
         .await;
-    protect(&server, "s").await;
+    server.protect("s").await;
     // 60 % lie in the twin only once this has begun; 80 % fit.
     let code =
         "import time\ndel held\nfull = np.ones(400 << 17); time.sleep(1); print(full.nbytes >> 20)";
@@ -138,12 +125,22 @@ async fn what_a_twin_holds_does_not_make_a_cell_fail_that_fits_without_it() {
 }
 
 #[tokio::test]
+async fn when_memory_runs_out_linux_takes_the_kernel_before_anything_else() {
+    let server = Server::start().await;
+    server.open("s").await;
+    server.protect("s").await;
+    let code = "import os\nscores = {int(pid): int(open(f'/proc/{pid}/oom_score_adj').read()) for pid in os.listdir('/proc') if pid.isdigit()}\n\
+                own = scores.pop(os.getpid())\nprint(own, all(own > other for other in scores.values()))";
+    assert_eq!(server.prints("s", code).await, "1000 True\n");
+}
+
+#[tokio::test]
 async fn the_log_says_what_was_rolled_back_and_the_count_goes_on() {
     let server = Server::start().await;
     server.open("s").await;
     let mut socket = server.socket("s", 0).await;
     socket.run("import os, random\nrandom.seed(1)").await;
-    protect(&server, "s").await;
+    server.protect("s").await;
     let cell = socket.run("'in the log'; os._exit(1)").await;
     socket
         .wait_until(|event| matches!(event, Event::KernelLost { .. }))

@@ -57,6 +57,6 @@ fn version_2_limits_are_written_as_it_wants_them() {
     // As much again for a checkpoint.
     assert_eq!(read("memory.max"), "2097152");
     assert_eq!(read("memory.swap.max"), "0");
-    assert_eq!(read("pids.max"), "9");
+    assert_eq!(read("pids.max"), "19");
     assert_eq!(read("cpu.max"), "150000 100000");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Server, request};
+use crate::harness::house::pass;
 
 #[tokio::test]
 async fn running_a_cell_answers_with_its_result() {
@@ -245,4 +246,31 @@ async fn the_first_result_after_a_loss_says_what_was_lost() {
     assert_eq!(server.run("a", "print 2").await.get("state_note"), None);
     let view = server.call("GET", "/v1/sessions/a", "").await.json();
     assert_eq!(view.get("state_note"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_could_not_be_killed_is_named_in_the_result_and_in_the_next_answer() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let mut client = server.house.client("a").await;
+    let cell = client.execute("immortal").await.cell;
+    client.wait_for("cell_started").await;
+    client.handle.interrupt(None).await.unwrap();
+    client.wait_for("interrupted").await;
+    for seconds in [2, 1, 1] {
+        pass(Duration::from_secs(seconds)).await;
+        client.wait_for("interrupted").await;
+    }
+    pass(Duration::from_secs(5)).await;
+    client.wait_for("kernel_started").await;
+    let path = format!("/v1/sessions/a/cells/{cell}");
+    let result = server.call("GET", &path, "").await.json();
+    assert_eq!(result["cause"], json!({ "kind": "unresponsive" }));
+    assert_eq!(result["state"]["verdict"], "lost");
+    let next = server.run("a", "print 1").await;
+    assert_eq!(next["state_note"]["cause"], result["cause"], "{next:#}");
+    assert_eq!(next["state_note"]["verdict"], "lost", "{next:#}");
+    assert!(next["checkpoint"]["unprotected"].is_string(), "{next:#}");
+    let seen = server.run("a", "print 2").await;
+    assert_eq!(seen["state_note"], json!(null), "{seen:#}");
 }
