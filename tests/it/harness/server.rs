@@ -94,6 +94,8 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
             "--backend",
             if in_containers() { "docker" } else { "native" },
         ])
+        // Found out by a trial otherwise, which takes a container for each server.
+        .env("EVERCELL_DOCKER_LINK", "socket")
         .args(arguments)
         // A server that is dropped is killed, and nobody takes up what it leaves.
         .env("EVERCELL_ORPHAN_LIMIT", "30s")

@@ -211,10 +211,19 @@ async fn a_server_killed_thirty_times_at_any_moment_runs_each_cell_exactly_once(
         server.replace(&POOL).await;
     }
     let mut socket = server.socket("s", 0).await;
-    let reply = socket
-        .command(json!({ "op": "execute", "code": "print(seen)" }))
-        .await;
-    let last: CellId = reply["reply"]["cell"].as_str().unwrap().parse().unwrap();
+    let last: CellId = loop {
+        let reply = socket
+            .command(json!({ "op": "execute", "code": "print(seen)" }))
+            .await;
+        match reply["reply"]["cell"].as_str() {
+            Some(cell) => break cell.parse().unwrap(),
+            None => assert_eq!(reply["error"]["code"], "queue_full", "{reply:#}"),
+        }
+        // There is room when a cell has ended.
+        socket
+            .wait_until(|event| matches!(event, Event::CellFinished { .. }))
+            .await;
+    };
     socket.wait_until(|event| is_finished(event, last)).await;
     let log = socket.cut();
     let seen: Vec<u64> = serde_json::from_str(&text_of(&log, Some(last))).unwrap();
