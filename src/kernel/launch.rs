@@ -291,7 +291,7 @@ impl Launcher {
         workspace: Option<String>,
         limits: &Limits,
     ) -> Result<Claimed, KernelError> {
-        let waits = workspace.is_none();
+        let is_for_pool = workspace.is_none();
         let workspace = workspace.unwrap_or_else(|| id.to_string());
         let directory = self.workspace(&workspace);
         tokio::fs::create_dir_all(&directory)
@@ -320,8 +320,8 @@ impl Launcher {
         };
         let proved = async {
             self.prove(&mut claimed, limits).await?;
-            // Somebody waits for a kernel that is made to order.
-            if waits {
+            // Somebody waits for a kernel that is made to order, or to prove that one can be made.
+            if is_for_pool && self.parts.config.pool_min > 0 {
                 self.rehearse(&mut claimed).await?;
             }
             claimed.kernel.acknowledge(claimed.frame)

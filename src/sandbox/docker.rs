@@ -223,20 +223,20 @@ impl Shared {
         let directory = self.directory(id);
         let record =
             Record::read(&directory).map_err(|_| gone("nothing is left of it".to_owned()))?;
-        // An agent that answers needs no engine.
-        if record.link == Link::Exec || handle::dial(&directory).await.is_err() {
-            let name = name(id);
-            match self.engine.inspect(&name).await {
-                Ok(found) if found.state.as_ref().and_then(|state| state.running) == Some(true) => {
-                    if record.link == Link::Socket {
-                        return Err(gone("it was never complete".to_owned()));
-                    }
-                }
-                Ok(_) | Err(EngineError::NotFound(_)) => {
-                    return Err(gone(self.why_gone(&name).await));
-                }
-                Err(error) => return Err(step(id, "look at the container", error.into())),
+        let name = name(id);
+        let failed = |error: EngineError| step(id, "look at the container", error.into());
+        let is_there = match record.link {
+            // An agent that answers needs no engine.
+            Link::Socket => handle::dial(&directory).await.is_ok(),
+            Link::Exec => self.engine.is_running(&name).await.map_err(failed)?,
+        };
+        if !is_there {
+            if record.link == Link::Socket && !directory.join(AGENT_SOCKET).exists() {
+                return Err(gone("it was never complete".to_owned()));
             }
+            // The agent has ended, and the engine may not have seen it yet.
+            self.engine.wait(&name).await.map_err(failed)?;
+            return Err(gone(self.why_gone(&name).await));
         }
         Ok(Arc::new(DockerSandbox {
             shared: Arc::clone(self),

@@ -9,8 +9,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, EventMessage, ImageInspect,
-    SystemInfo, SystemVersion,
+    ContainerCreateBody, ContainerUpdateBody, EventMessage, ImageInspect, SystemInfo, SystemVersion,
 };
 use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -159,8 +158,13 @@ impl Engine {
         within(WORK, self.docker.start_container(name, None)).await
     }
 
-    pub(super) async fn inspect(&self, name: &str) -> Outcome<ContainerInspectResponse> {
-        within(ANSWER, self.docker.inspect_container(name, None)).await
+    /// Whether there is such a container and it runs.
+    pub(super) async fn is_running(&self, name: &str) -> Outcome<bool> {
+        match within(ANSWER, self.docker.inspect_container(name, None)).await {
+            Ok(found) => Ok(found.state.and_then(|state| state.running) == Some(true)),
+            Err(EngineError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn update(&self, name: &str, body: ContainerUpdateBody) -> Outcome<()> {
@@ -208,6 +212,22 @@ impl Engine {
             .into_iter()
             .filter_map(|container| container.labels)
             .collect())
+    }
+
+    /// Waits until a container does not run any more. Succeeds when there is none.
+    pub(super) async fn wait(&self, name: &str) -> Outcome<()> {
+        let mut ends = self.docker.wait_container(name, None);
+        let ended = async {
+            match ends.try_next().await {
+                // What the client of the engine calls an error is an exit code other than 0.
+                Ok(_) | Err(Error::DockerContainerWaitError { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        match within(ANSWER, ended).await {
+            Err(EngineError::NotFound(_)) => Ok(()),
+            waited => waited,
+        }
     }
 
     /// What the engine remembers of the end of a container: the attributes of its last `die`.
@@ -267,8 +287,9 @@ impl Engine {
     }
 }
 
-/// Seconds since 1970, as the engine wants them.
+/// Seconds since 1970, as the engine wants them: to the nanosecond, or what has just happened would be left out.
 fn now() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs().to_string()
+    let now = now.unwrap_or_default();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }

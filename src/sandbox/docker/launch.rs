@@ -27,24 +27,19 @@ use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, owners};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 impl Shared {
-    /// How agents are reached: a trial shows it.
+    /// How agents are reached: as the operator says, or else as a trial shows.
     pub(super) async fn find_link(self: &Arc<Self>) -> Result<Link, SandboxError> {
-        let mut tried = None;
-        let ways = match self.config.link {
-            Some(link) => vec![link],
-            None => vec![Link::Socket, Link::Exec],
-        };
-        for link in ways {
-            match self.try_link(link).await {
-                Ok(()) => return Ok(link),
-                // The first is what should work; what it says is what is to be told.
-                Err(error) => {
-                    tracing::debug!(link = link.name(), %error, "agents cannot be reached this way");
-                    tried.get_or_insert(error);
-                }
-            }
+        if let Some(link) = self.config.link {
+            return Ok(link);
         }
-        Err(tried.expect("something was tried"))
+        let unreachable = match self.try_link(Link::Socket).await {
+            Ok(()) => return Ok(Link::Socket),
+            Err(error) => error,
+        };
+        tracing::debug!(error = %unreachable, "agents cannot be reached by a socket");
+        // That should have worked: what it said is what is to be told.
+        let tried = self.try_link(Link::Exec).await;
+        tried.map(|()| Link::Exec).map_err(|_| unreachable)
     }
 
     async fn try_link(self: &Arc<Self>, link: Link) -> Result<(), SandboxError> {

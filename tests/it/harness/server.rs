@@ -96,6 +96,8 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
         ])
         // Found out by a trial otherwise, which takes a container for each server.
         .env("EVERCELL_DOCKER_LINK", "socket")
+        // Without a zygote, a warm kernel takes seconds of a processor.
+        .env("EVERCELL_POOL", if in_containers() { "0" } else { "1" })
         .args(arguments)
         // A server that is dropped is killed, and nobody takes up what it leaves.
         .env("EVERCELL_ORPHAN_LIMIT", "30s")
@@ -108,7 +110,7 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
 impl Server {
     /// A server with the defaults and a small pool.
     pub async fn start() -> Self {
-        Self::start_with(&["--pool", "1"]).await
+        Self::start_with(&[]).await
     }
 
     /// A server with arguments of its own.

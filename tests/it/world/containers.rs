@@ -94,7 +94,7 @@ async fn an_image_that_is_not_there_or_speaks_otherwise_is_refused() {
         .await;
         if told.is_empty() {
             // Of another version, but understood.
-            let server = Server::start_with(&["--pool", "0", "--docker-image", &tag]).await;
+            let server = Server::start_with(&["--docker-image", &tag]).await;
             server.open("s").await;
             assert_eq!(server.prints("s", "print(1)").await, "1\n");
         } else {
@@ -122,7 +122,7 @@ async fn a_container_removed_by_a_third_hand_costs_its_variables_and_the_log_say
     if !in_containers() {
         return;
     }
-    let server = Server::start_with(&["--pool", "0"]).await;
+    let server = Server::start_with(&["--pool-max", "0"]).await;
     server.open("s").await;
     server
         .prints("s", "x = 1; open('kept', 'w').write('file'); print(x)")
@@ -155,12 +155,12 @@ async fn a_server_touches_no_containers_but_its_own() {
     if !in_containers() {
         return;
     }
-    let first = Server::start_with(&["--pool", "0"]).await;
+    let first = Server::start_with(&[]).await;
     first.open("s").await;
     first.prints("s", "x = 41; print(x)").await;
     let mut second = Server::start_with(&["--pool", "1"]).await;
     let of_second = second.sandboxes();
-    second.replace(&["--pool", "0"]).await;
+    second.replace(&[]).await;
     eventually("what the second had left is gone", async || {
         let all = docker(&["ps", "--all", "--format", "{{.Names}}"]).await;
         !of_second
@@ -192,7 +192,7 @@ async fn where_no_socket_leads_into_a_container_the_engine_does() {
     if !in_containers() {
         return;
     }
-    let arguments = ["--pool", "0", "--docker-link", "exec"];
+    let arguments = ["--docker-link", "exec"];
     let mut server = Server::start_with(&arguments).await;
     server.open("s").await;
     server
@@ -200,16 +200,9 @@ async fn where_no_socket_leads_into_a_container_the_engine_does() {
         .await;
     // What ends a kernel ends neither the agent nor the way to it.
     for code in ["os._exit(3)", "ctypes.string_at(0)"] {
-        loop {
-            let result = server.run("s", code).await;
-            if result["state"]["verdict"] == "rolled_back" {
-                break;
-            }
-            assert_eq!(result["state"]["verdict"], "lost", "{result:#}");
-            server
-                .prints("s", "import ctypes, os\nkept = 7\nprint(kept)")
-                .await;
-        }
+        server.protect("s").await;
+        let result = server.run("s", code).await;
+        assert_eq!(result["state"]["verdict"], "rolled_back", "{result:#}");
         assert_eq!(server.prints("s", "print(kept)").await, "7\n", "{code}");
     }
     server
