@@ -37,6 +37,10 @@ env: prerequisites ## Make the Python environment of the kernels in ./.venv
 image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, AGENT
 	@kernel-image/build-image.sh
 
+.PHONY: server-image
+server-image: build ## Build the image of the kernels and one of the server itself, for deploy/compose.yaml
+	@SERVER=target/release/evercell kernel-image/build-image.sh
+
 .PHONY: env-test
 env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests

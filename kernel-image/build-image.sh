@@ -1,11 +1,12 @@
 #!/bin/sh
-# Builds the image of the Docker backend and prints its size: kernel-image/build-image.sh [TAG]
+# Builds the image of the Docker backend and prints its size: kernel-image/build-image.sh [TAG [TAG OF THE SERVER]]
 #
 #   BASE=IMAGE      what it is built on, instead of the official slim Python image
 #   CA=FILE         authorities (PEM) to trust while packages are downloaded: those of a proxy that looks into TLS. Left out: the file
 #                   that PIP_CERT or SSL_CERT_FILE names
 #   WHEELS=DIR      a directory of wheels as `pip download` fills it; then nothing is downloaded
 #   AGENT=PROGRAM   the server's program, to be built into the image: for engines that cannot mount a file of this machine
+#   SERVER=PROGRAM  the server's program: an image of it is built too, on the same base; see deploy/
 #   NETWORK=host    how the build reaches the network, where the engine's own way does not lead out
 #   DOCKER=PROGRAM  the client, instead of `docker`
 #
@@ -14,6 +15,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 tag=${1:-evercell-kernel}
+server_tag=${2:-evercell}
 docker=${DOCKER:-docker}
 usual=$(sed -n 's/^ARG BASE=//p' "$here/Dockerfile")
 own=evercell-base:bookworm
@@ -62,9 +64,19 @@ ca=${CA:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
 [ -z "${WHEELS:-}" ] || cp -r "$WHEELS" "$context/extra/wheels"
 [ -z "${AGENT:-}" ] || install -D -m 755 "$AGENT" "$context/extra/agent/evercell"
 
-say "building $tag on $base"
-"$docker" build --quiet --build-arg "BASE=$base" ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"} \
-    --tag "$tag" "$context" >/dev/null || fail "the image could not be built; see the lines above" \
-    "behind a proxy that looks into TLS, name its authority: CA=/path/to/ca.pem make image"
-size=$("$docker" image inspect --format '{{.Size}}' "$tag")
-say "ready: $tag, $((size / 1000000)) MB"
+# build TAG CONTEXT [OPTION...]
+build() {
+    built=$1 from=$2
+    shift 2
+    say "building $built on $base"
+    "$docker" build --quiet --build-arg "BASE=$base" "$@" --tag "$built" "$from" >/dev/null || fail "the image could not be built; see the lines above" \
+        "behind a proxy that looks into TLS, name its authority: CA=/path/to/ca.pem make image"
+    say "ready: $built, $(($("$docker" image inspect --format '{{.Size}}' "$built") / 1000000)) MB"
+}
+build "$tag" "$context" ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"}
+[ -z "${SERVER:-}" ] || {
+    mkdir "$context/server"
+    install -m 755 "$SERVER" "$context/server/evercell"
+    cp "$here/../deploy/Dockerfile" "$context/server/"
+    build "$server_tag" "$context/server"
+}

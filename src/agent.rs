@@ -62,13 +62,16 @@ pub struct Setup {
     pub config: AgentConfig,
 }
 
+/// What a connection begins with when an agent has to know whether it comes from its server.
+pub type Secret = [u8; 32];
+
 /// Who may connect to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visitors {
     /// Whoever can: the socket is out of the sandbox's reach.
     All,
-    /// All but the agent's own user, who is the kernel's too.
-    OtherUsers,
+    /// Those who begin with this secret: kernels can get at the socket.
+    Knowing(Secret),
 }
 
 /// Where kernels come from.

@@ -9,9 +9,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Duration;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::Visitors;
 use super::files;
 use super::workspace::Workspace;
+use super::{Secret, Visitors};
 use crate::protocol::agent::{AgentHello, Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 
@@ -88,12 +88,9 @@ impl Door {
         loop {
             tokio::select! {
                 (stream, slot) = accept(&self.listener, &self.connections) => {
-                    if !may_enter(self.visitors, &stream) {
-                        continue;
-                    }
-                    let sender = self.sender.clone();
+                    let (visitors, sender) = (self.visitors, self.sender.clone());
                     tokio::spawn(async move {
-                        let greeted = tokio::time::timeout(PATIENCE, greet(stream, slot)).await;
+                        let greeted = tokio::time::timeout(PATIENCE, greet(visitors, stream, slot)).await;
                         // Whoever does not say hello is not worth a word.
                         if let Ok(Some(guest)) = greeted {
                             let _ = sender.send(guest).await;
@@ -162,15 +159,23 @@ async fn accept(
     }
 }
 
-/// Whether a connection may say anything. Who made it, Linux says (`SO_PEERCRED`), and not the connection.
-fn may_enter(visitors: Visitors, stream: &UnixStream) -> bool {
-    visitors == Visitors::All
-        || stream
-            .peer_cred()
-            .is_ok_and(|peer| peer.uid() != rustix::process::geteuid().as_raw())
-}
-
-async fn greet(mut stream: UnixStream, slot: OwnedSemaphorePermit) -> Option<Guest> {
+async fn greet(
+    visitors: Visitors,
+    mut stream: UnixStream,
+    slot: OwnedSemaphorePermit,
+) -> Option<Guest> {
+    if let Visitors::Knowing(secret) = visitors {
+        let mut said = Secret::default();
+        stream.read_exact(&mut said).await.ok()?;
+        // One answer for all that are wrong, in the same time.
+        let differences = said
+            .iter()
+            .zip(&secret)
+            .fold(0, |all, (a, b)| all | (a ^ b));
+        if differences != 0 {
+            return None;
+        }
+    }
     let mut received = BytesMut::new();
     let frame = loop {
         if let Some(frame) = FrameCodec.decode(&mut received).ok()? {

@@ -19,6 +19,7 @@ mod handle;
 mod inside;
 mod launch;
 mod profile;
+mod reaper;
 mod record;
 
 use std::fs;
@@ -38,6 +39,7 @@ pub use inside::{ORPHANED, init, relay};
 
 use self::engine::{Engine, EngineError};
 use self::handle::DockerSandbox;
+use self::reaper::Reaper;
 use self::record::Record;
 use super::native;
 use super::owners::Owners;
@@ -114,8 +116,12 @@ struct Shared {
     run: PathBuf,
     /// Whose containers ours are.
     server: String,
+    /// The program as containers see it.
+    agent: PathBuf,
     /// The ids of containers, where this server is root and can give them workspaces.
     owners: Option<Owners>,
+    /// For what could not be removed.
+    reaper: Reaper,
 }
 
 /// The name of a container.
@@ -133,6 +139,7 @@ impl DockerBackend {
         let shared = Arc::new(shared);
         let link = shared.find_link().await?;
         tracing::debug!(link = link.name(), "the Docker backend is ready");
+        tokio::spawn(Reaper::run(Arc::downgrade(&shared)));
         Ok(Self {
             shared,
             link,
@@ -205,11 +212,14 @@ impl Shared {
                 ids_in(&run).filter_map(|id| Record::read(&run.join(id.to_string())).ok()?.owner);
             Owners::new(config.first_id, config.ids, used)
         });
+        let agent = bring_agent(&config).map_err(directory)?;
         Ok(Self {
             server: name_of(&run),
             engine,
             run,
+            agent,
             owners,
+            reaper: Reaper::default(),
             config,
         })
     }
@@ -242,6 +252,7 @@ impl Shared {
             shared: Arc::clone(self),
             id,
             link: record.link,
+            secret: record.secret,
         }))
     }
 
@@ -276,8 +287,17 @@ impl Shared {
         Ok(found)
     }
 
-    /// Destroys what is left of a sandbox: container and directory.
+    /// Destroys what is left of a sandbox, now or when the engine can.
     async fn destroy(&self, id: SandboxId) -> Result<(), SandboxError> {
+        let destroyed = self.remove(id).await;
+        if destroyed.is_err() {
+            self.reaper.take(id);
+        }
+        destroyed
+    }
+
+    /// Removes container and directory of a sandbox.
+    async fn remove(&self, id: SandboxId) -> Result<(), SandboxError> {
         self.engine
             .remove(&name(id))
             .await
@@ -297,6 +317,23 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Brings this program into the data directory: of this machine's files, that is what an engine has to see under the same path. Containers that run keep
+/// what they were started with.
+fn bring_agent(config: &Config) -> io::Result<PathBuf> {
+    let agent = config.data_dir.canonicalize()?.join("agent");
+    let new = agent.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // On another disk there is no link to it.
+    if fs::hard_link(&config.program, &new).is_err() {
+        fs::copy(&config.program, &new)?;
+    }
+    fs::rename(&new, &agent)?;
+    Ok(agent)
 }
 
 fn step(id: SandboxId, step: &str, source: io::Error) -> SandboxError {

@@ -5,6 +5,7 @@ mod checkpoints;
 mod command_line;
 mod containers;
 mod docs;
+mod engine;
 mod examples;
 mod faults;
 mod files;

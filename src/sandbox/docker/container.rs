@@ -106,6 +106,8 @@ impl Container<'_> {
             image: Some(self.image.to_owned()),
             working_dir: Some(WORKSPACE.to_owned()),
             network_disabled: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
             labels: Some(labels(self.server, self.order.id)),
             // The server is connected to the agent and asks it.
             healthcheck: Some(HealthConfig {

@@ -246,9 +246,10 @@ impl Engine {
             .and_then(|event| event.actor?.attributes))
     }
 
-    /// What a container says on standard error, from before its start on.
-    pub(super) async fn listen(&self, name: &str) -> Outcome<AttachContainerResults> {
+    /// What a container says on standard error, from before its start on, and its standard input.
+    pub(super) async fn attach(&self, name: &str) -> Outcome<AttachContainerResults> {
         let options = query::AttachContainerOptionsBuilder::default()
+            .stdin(true)
             .stderr(true)
             .stream(true)
             .build();

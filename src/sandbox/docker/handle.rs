@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use super::{AGENT, AGENT_SOCKET, Link, Shared};
+use crate::agent::Secret;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::sandbox::native;
@@ -20,6 +22,8 @@ pub(super) struct DockerSandbox {
     pub(super) shared: Arc<Shared>,
     pub(super) id: SandboxId,
     pub(super) link: Link,
+    /// What connections begin with, where the engine brings them to the agent.
+    pub(super) secret: Secret,
 }
 
 impl DockerSandbox {
@@ -27,13 +31,10 @@ impl DockerSandbox {
         match self.link {
             Link::Socket => Ok(Box::new(dial(&self.shared.directory(self.id)).await?)),
             Link::Exec => {
-                let name = super::name(self.id);
-                let relay = self
-                    .shared
-                    .engine
-                    .exec(&name, &[AGENT, "container-relay"])
-                    .await;
-                Ok(relay?)
+                let (name, command) = (super::name(self.id), [AGENT, "container-relay"]);
+                let mut relay = self.shared.engine.exec(&name, &command).await?;
+                relay.write_all(&self.secret).await?;
+                Ok(relay)
             }
         }
     }

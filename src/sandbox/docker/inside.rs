@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{AGENT_SOCKET, DOOR, Link};
-use crate::agent::{CpuGauge, Gauges, KernelSource, Setup, Visitors};
+use crate::agent::{CpuGauge, Gauges, KernelSource, Secret, Setup, Visitors};
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::AgentConfig;
@@ -46,7 +46,7 @@ pub(super) struct Order {
 /// Prepares what the agent of a container needs.
 ///
 /// The engine has made everything else: root, limits, namespaces, filter. The agent has the user of the kernel and no capabilities. What keeps a
-/// kernel out of it is that it cannot be looked into (`PR_SET_DUMPABLE`), and that its socket is out of reach, or asks who comes.
+/// kernel out of it is that it cannot be looked into (`PR_SET_DUMPABLE`), and that its socket is out of reach, or asks for a secret.
 pub fn init(order: &str) -> Result<Setup, StepError> {
     let order: Order = serde_json::from_str(order)
         .map_err(io::Error::from)
@@ -65,7 +65,13 @@ pub fn init(order: &str) -> Result<Setup, StepError> {
             let listener = address()
                 .and_then(|address| UnixListener::bind_addr(&address))
                 .step("listen for the server")?;
-            (OwnedFd::from(listener), Visitors::OtherUsers)
+            // On standard input, since all else that a process is told can be read in /proc; and no runtime but the usual one says who connects.
+            let mut secret = Secret::default();
+            io::stdin()
+                .lock()
+                .read_exact(&mut secret)
+                .step("read the secret")?;
+            (OwnedFd::from(listener), Visitors::Knowing(secret))
         }
     };
     // A part of /tmp, to which the home in the image is a link.
@@ -162,7 +168,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Brings what comes on standard input to the agent, and its answers to standard output, until either ends.
 ///
-/// The engine starts this in the container, as another user than the agent's: that is how the agent knows it.
+/// The engine starts this in the container. What the server sends begins with the secret by which the agent knows it.
 pub fn relay() -> io::Result<()> {
     let address = address()?;
     let began = tokio::time::Instant::now();

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::container::AttachContainerResults;
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustix::rand::GetRandomFlags;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
@@ -15,6 +18,7 @@ use super::handle::{self, DockerSandbox};
 use super::inside::Order;
 use super::record::Record;
 use super::{AGENT, AGENT_SOCKET, Link, Shared, name, step};
+use crate::agent::Secret;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::GENERATION;
@@ -72,19 +76,24 @@ impl Shared {
         let id = spec.id;
         let shared = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
-            shared.write_down(&spec, link).map(|user| (spec, user))
+            let written = shared.write_down(&spec, link);
+            written.map(|(user, secret)| (spec, user, secret))
         })
         .await
         .expect("writing down does not panic");
         let launched = match written {
-            Ok((spec, user)) => self.launch(&spec, link, user).await,
+            Ok((spec, user, secret)) => {
+                let launched = self.launch(&spec, link, user, &secret).await;
+                launched.map(|()| secret)
+            }
             Err(error) => Err(error),
         };
         match launched {
-            Ok(()) => Ok(Arc::new(DockerSandbox {
+            Ok(secret) => Ok(Arc::new(DockerSandbox {
                 shared: Arc::clone(self),
                 id,
                 link,
+                secret,
             })),
             Err(error) => {
                 if let Err(error) = self.destroy(id).await {
@@ -95,8 +104,8 @@ impl Shared {
         }
     }
 
-    /// Makes what of a sandbox lies in the server's own directory, and gives the workspace to its user, which is returned.
-    fn write_down(&self, spec: &SandboxSpec, link: Link) -> Result<u32, StepError> {
+    /// Makes what of a sandbox lies in the server's own directory, and gives the workspace to its user, which is returned with the secret.
+    fn write_down(&self, spec: &SandboxSpec, link: Link) -> Result<(u32, Secret), StepError> {
         let directory = self.directory(spec.id);
         fs::create_dir(&directory).step("make the directory")?;
         let owner = match &self.owners {
@@ -112,7 +121,9 @@ impl Shared {
             |owner| self.config.first_id + owner,
         );
         // First the record, then what it tells of: so it can be found after a crash in between.
-        Record::new(link, owner)
+        let mut secret = Secret::default();
+        rustix::rand::getrandom(&mut secret, GetRandomFlags::empty()).step("make a secret")?;
+        Record::new(link, owner, secret)
             .write(&directory)
             .step("write the record")?;
         for (file, content) in names(user) {
@@ -125,11 +136,17 @@ impl Shared {
                 owners::give_to(&door, user).step("make the door")?;
             }
         }
-        Ok(user)
+        Ok((user, secret))
     }
 
     /// Makes and starts the container, and waits until its agent listens.
-    async fn launch(&self, spec: &SandboxSpec, link: Link, user: u32) -> Result<(), StepError> {
+    async fn launch(
+        &self,
+        spec: &SandboxSpec,
+        link: Link,
+        user: u32,
+        secret: &Secret,
+    ) -> Result<(), StepError> {
         let directory = self.directory(spec.id);
         let workspace = spec.workspace.canonicalize().step("find the workspace")?;
         let show = |file: &str, at: &str| (directory.join(file), at.to_owned());
@@ -140,7 +157,7 @@ impl Shared {
             user,
             workspace: &workspace,
             shows: vec![
-                (self.config.program.clone(), AGENT.to_owned()),
+                (self.agent.clone(), AGENT.to_owned()),
                 show("passwd", "/etc/passwd"),
                 show("group", "/etc/group"),
             ],
@@ -158,14 +175,17 @@ impl Shared {
             .create(&name, container.body())
             .await
             .step("create the container")?;
-        let mut said = self
+        let AttachContainerResults {
+            output: mut said,
+            mut input,
+        } = self
             .engine
-            .listen(&name)
+            .attach(&name)
             .await
-            .step("listen to the container")?
-            .output;
+            .step("listen to the container")?;
         self.engine.start(&name).await.step("start the container")?;
         if link == Link::Exec {
+            input.write_all(secret).await.step("tell it the secret")?;
             // Its relay waits for the agent.
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Link;
+use crate::agent::Secret;
 
 /// Says that a directory is a sandbox of this backend.
 const LABEL: &str = "evercell container 1";
@@ -20,15 +21,18 @@ pub(super) struct Record {
     pub(super) link: Link,
     /// Its id, counted from the first.
     pub(super) owner: Option<u32>,
+    /// What connections to its agent begin with, where they are brought to it by the engine.
+    pub(super) secret: Secret,
 }
 
 impl Record {
     /// Of a new sandbox.
-    pub(super) fn new(link: Link, owner: Option<u32>) -> Self {
+    pub(super) fn new(link: Link, owner: Option<u32>, secret: Secret) -> Self {
         Self {
             label: LABEL.to_owned(),
             link,
             owner,
+            secret,
         }
     }
 

@@ -78,6 +78,17 @@ pub fn in_containers() -> bool {
     std::env::var("TEST_BACKEND").is_ok_and(|backend| backend == "docker")
 }
 
+/// Where the engine of those stories is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what runs the tests says it, not the product"
+)]
+pub fn engine_socket() -> PathBuf {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host.strip_prefix("unix://");
+    socket.unwrap_or("/var/run/docker.sock").into()
+}
+
 /// The server's program with what every test gives it; the rest is the test's.
 pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evercell"));

@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use evercell::model::event::{Event, Verdict};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -13,7 +12,7 @@ use tokio::time::timeout;
 use crate::harness::server::{PATIENCE, Server, in_containers, program};
 
 /// Runs the engine's own client.
-async fn docker(arguments: &[&str]) -> String {
+pub(super) async fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker")
         .args(arguments)
         .output()
@@ -28,7 +27,7 @@ async fn docker(arguments: &[&str]) -> String {
 }
 
 /// The container of a sandbox, as the engine knows it.
-fn container(sandbox: &Path) -> String {
+pub(super) fn container(sandbox: &Path) -> String {
     format!(
         "evercell-{}",
         sandbox.file_name().unwrap().to_str().unwrap()
@@ -38,7 +37,12 @@ fn container(sandbox: &Path) -> String {
 /// Why a server does not start.
 async fn refusal(arguments: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = program(directory.path(), arguments);
+    refusal_at(directory.path(), arguments).await
+}
+
+/// Why a server does not start on this data.
+pub(super) async fn refusal_at(data_dir: &Path, arguments: &[&str]) -> String {
+    let mut command = program(data_dir, arguments);
     command
         .args(["--backend", "docker"])
         .stderr(std::process::Stdio::piped());
@@ -118,39 +122,6 @@ async fn a_runtime_that_the_engine_does_not_know_is_refused() {
 }
 
 #[tokio::test]
-async fn a_container_removed_by_a_third_hand_costs_its_variables_and_the_log_says_so() {
-    if !in_containers() {
-        return;
-    }
-    let server = Server::start_with(&["--pool-max", "0"]).await;
-    server.open("s").await;
-    server
-        .prints("s", "x = 1; open('kept', 'w').write('file'); print(x)")
-        .await;
-    let mut socket = server.socket("s", 0).await;
-    let [sandbox] = &server.sandboxes()[..] else {
-        panic!("there is one session, and one sandbox");
-    };
-    docker(&["rm", "--force", &container(sandbox)]).await;
-    socket
-        .wait_until(|event| {
-            matches!(
-                event,
-                Event::KernelLost {
-                    state: Verdict::Lost { .. },
-                    ..
-                }
-            )
-        })
-        .await;
-    assert_eq!(server.run("s", "x").await["error"]["ename"], "NameError");
-    assert_eq!(
-        server.prints("s", "print(open('kept').read())").await,
-        "file\n"
-    );
-}
-
-#[tokio::test]
 async fn a_server_touches_no_containers_but_its_own() {
     if !in_containers() {
         return;
@@ -224,7 +195,7 @@ async fn where_no_socket_leads_into_a_container_the_engine_does() {
 }
 
 /// Waits until something is so that nobody tells of.
-async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(super) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
