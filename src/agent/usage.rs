@@ -172,9 +172,14 @@ impl Meter {
             census.is_exact = true;
             census.memory_bytes = pids
                 .iter()
-                .map(|pid| share(*pid).or_else(|| Some(stat(*pid)?.resident_bytes)))
-                .map(|bytes| bytes.unwrap_or(0))
-                .sum();
+                .filter_map(|pid| match share(*pid) {
+                    // gVisor does not tell what processes share: then a twin is taken for what the kernel has anyway.
+                    None if is_twin(*pid) => None,
+                    None => Some(stat(*pid)?.resident_bytes),
+                    share => share,
+                })
+                .sum::<u64>()
+                .saturating_sub(self.gauges.beside);
         }
         self.seen = self.seen.max(census.memory_bytes);
         census

@@ -141,19 +141,24 @@ impl Launcher {
             .await
             .map_err(KernelError::Workspace)?;
         let claimed = match is_new.then(|| self.take_warm(order)).flatten() {
+            Some(claimed) => self.fit(claimed, &order.limits).await,
+            None => None,
+        };
+        let claimed = match claimed {
             Some(claimed) => self.name_workspace(claimed, &order.workspace).await?,
             None => {
                 self.launch(Some(order.workspace.clone()), &order.limits)
                     .await?
             }
         };
-        match self.fit(&claimed, order).await {
-            Ok(()) => Ok(claimed),
-            Err(error) => {
+        if !order.env.is_empty() {
+            let env = order.env.clone();
+            if let Err(error) = claimed.kernel.request(Request::Configure { env }) {
                 self.discard(claimed).await;
-                Err(error)
+                return Err(error);
             }
         }
+        Ok(claimed)
     }
 
     /// The directory of a workspace.
@@ -250,23 +255,24 @@ impl Launcher {
         }
     }
 
-    async fn fit(&self, claimed: &Claimed, order: &Order) -> Result<(), KernelError> {
-        if order.limits != self.parts.config.defaults {
-            claimed
-                .kernel
-                .apply(&order.limits)
-                .await
-                .map_err(KernelError::Sandbox)?;
-            claimed
-                .kernel
-                .configure(&self.agent_config(&order.limits))?;
+    /// Gives a kernel of the pool other limits. None if that cannot be: there are runtimes that change nothing of a container that runs, and one
+    /// that is made to order has the right ones.
+    async fn fit(&self, claimed: Claimed, limits: &Limits) -> Option<Claimed> {
+        if *limits == self.parts.config.defaults {
+            return Some(claimed);
         }
-        if !order.env.is_empty() {
-            claimed.kernel.request(Request::Configure {
-                env: order.env.clone(),
-            })?;
+        let fitted = match claimed.kernel.apply(limits).await {
+            Ok(()) => claimed.kernel.configure(&self.agent_config(limits)),
+            Err(error) => Err(KernelError::Sandbox(error)),
+        };
+        match fitted {
+            Ok(_) => Some(claimed),
+            Err(error) => {
+                tracing::debug!(error = %crate::kernel::pool::chain(&error), "a warm kernel does not fit");
+                self.discard(claimed).await;
+                None
+            }
         }
-        Ok(())
     }
 
     async fn launch(

@@ -78,6 +78,15 @@ pub fn in_containers() -> bool {
     std::env::var("TEST_BACKEND").is_ok_and(|backend| backend == "docker")
 }
 
+/// Whether those containers run in gVisor, which lets no socket through.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what runs the tests says it, not the product"
+)]
+pub fn in_gvisor() -> bool {
+    std::env::var("EVERCELL_DOCKER_RUNTIME").is_ok_and(|runtime| runtime == "runsc")
+}
+
 /// Where the engine of those stories is.
 #[expect(
     clippy::disallowed_methods,
@@ -106,7 +115,10 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
             if in_containers() { "docker" } else { "native" },
         ])
         // Found out by a trial otherwise, which takes a container for each server.
-        .env("EVERCELL_DOCKER_LINK", "socket")
+        .env(
+            "EVERCELL_DOCKER_LINK",
+            if in_gvisor() { "exec" } else { "socket" },
+        )
         // Without a zygote, a warm kernel takes seconds of a processor.
         .env("EVERCELL_POOL", if in_containers() { "0" } else { "1" })
         .args(arguments)
