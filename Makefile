@@ -45,8 +45,13 @@ server-image: build ## Build the image of the kernels and one of the server itse
 env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
 
+.PHONY: env-jupyter
+env-jupyter: prerequisites
+	@PYTHON="$(PYTHON)" tests/jupyter/setup-env.sh .venv-jupyter
+
 .PHONY: test
 test: env-test ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
+test: env-test env-jupyter ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -76,8 +81,8 @@ lint: env-test ## Check format, lints, documentation, imports and licences; warn
 	cargo clippy --locked --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --quiet --test tidy
-	$(VENV)/bin/ruff check kernel-image bench examples
-	$(VENV)/bin/ruff format --check kernel-image bench examples
+	$(VENV)/bin/ruff check kernel-image bench examples tests/jupyter
+	$(VENV)/bin/ruff format --check kernel-image bench examples tests/jupyter
 	if command -v cargo-deny >/dev/null; then
 		cargo deny --log-level error check bans licenses sources
 		if cargo deny --log-level off fetch db; then
@@ -92,8 +97,8 @@ lint: env-test ## Check format, lints, documentation, imports and licences; warn
 .PHONY: fmt
 fmt: env-test ## Format Rust and Python
 	@cargo fmt
-	$(VENV)/bin/ruff format kernel-image bench examples
-	$(VENV)/bin/ruff check --fix kernel-image bench examples
+	$(VENV)/bin/ruff format kernel-image bench examples tests/jupyter
+	$(VENV)/bin/ruff check --fix kernel-image bench examples tests/jupyter
 
 .PHONY: bless
 bless: env-test ## Accept what the frozen snapshots have become: review the diff
@@ -107,7 +112,7 @@ bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine i
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included; ./.evercell stays
 	@cargo clean
-	rm -rf $(VENV) $(VENV).lock
+	rm -rf $(VENV) $(VENV).lock .venv-jupyter
 
 # Names everything that is missing at once, with the line that installs it.
 .PHONY: prerequisites

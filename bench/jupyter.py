@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from evercell import Evercell
 from processes import start
 from system import PATIENCE_S, Outcome, Session, System
 
@@ -125,6 +126,23 @@ class JupyterSession(Session):
         await self.system.call("DELETE", f"/api/kernels/{self.name}")
 
 
+class JupyterEvercell(Evercell):
+    """Our server, spoken to in the same messages as the peer: what is compared differs in nothing else."""
+
+    name = "Evercell, as Jupyter"
+
+    async def open_as(self, name: str, settings: dict | None = None) -> JupyterSession:
+        """Starts a kernel and connects to it, as with the gateway."""
+        return await open_kernel(self)
+
+
+async def open_kernel(system: System) -> JupyterSession:
+    """Starts a kernel and connects to it; kernels have ids that the server gives."""
+    kernel = await system.call("POST", "/api/kernels", {"name": "python3"})
+    path = f"/api/kernels/{kernel['id']}/channels?session_id={uuid4().hex}"
+    return JupyterSession(system, kernel["id"], await system.connect(path, protocols=[PROTOCOL]))
+
+
 class Jupyter(System):
     """The gateway, with nothing set that it does not need to run."""
 
@@ -176,10 +194,8 @@ class Jupyter(System):
         return f"http://127.0.0.1:{self.port}", {"Authorization": f"token {self.token}"}
 
     async def open_as(self, name: str) -> JupyterSession:
-        """Starts a kernel and connects to it; kernels have ids that the gateway gives."""
-        kernel = await self.call("POST", "/api/kernels", {"name": "python3"})
-        path = f"/api/kernels/{kernel['id']}/channels?session_id={uuid4().hex}"
-        return JupyterSession(self, kernel["id"], await self.connect(path, protocols=[PROTOCOL]))
+        """Starts a kernel and connects to it."""
+        return await open_kernel(self)
 
 
 class TunedJupyter(Jupyter):

@@ -18,7 +18,7 @@ import machine
 import processes
 import report
 from evercell import ColdEvercell, Evercell
-from jupyter import Jupyter, TunedJupyter
+from jupyter import Jupyter, JupyterEvercell, TunedJupyter
 from rows import QUICK, ROWS, Samples, Sizes
 from system import System
 
@@ -32,6 +32,10 @@ PLAN: dict[str, tuple[type[System], tuple[str, ...]]] = {
         ("ready", "round_trip", "print", "lines", "flood", "crowd", "interrupt", "restart"),
     ),
     "evercell-cold": (ColdEvercell, ("cold", "memory")),
+    "evercell-jupyter": (
+        JupyterEvercell,
+        ("ready", "round_trip", "print", "lines", "flood", "crowd", "interrupt", "restart"),
+    ),
     "jupyter": (Jupyter, tuple(ROWS)),
     "jupyter-tuned": (TunedJupyter, tuple(name for name in ROWS if name != "memory")),
 }

@@ -7,8 +7,10 @@ pub mod auth;
 pub mod error;
 mod extract;
 mod frame;
+pub mod jupyter;
 mod native;
 mod serve;
+mod ws_loop;
 
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub allowed_hosts: Option<Vec<String>>,
     /// The longest file that may be uploaded, in bytes; the workspace's quota holds anyway.
     pub max_upload_bytes: u64,
+    /// How it is for Jupyter's clients.
+    pub jupyter: jupyter::Config,
     /// Cancelled when the server stops: what waits or streams ends then.
     pub stopping: CancellationToken,
 }
@@ -45,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) config: Arc<Config>,
     /// How far the outputs of cells have been read.
     pub(crate) outputs: Arc<native::output::Marks>,
+    /// What the front end for Jupyter's clients knows of them.
+    pub(crate) jupyter: Arc<jupyter::Jupyter>,
 }
 
 /// Builds the router: every route of every front end.
@@ -55,6 +61,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
 
     let api = Api {
         sessions,
+        jupyter: Arc::new(jupyter::Jupyter::new(config.jupyter.clone())),
         config: Arc::new(config),
         outputs: Arc::default(),
     };
@@ -126,6 +133,7 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route("/v1/schema/live.json", get(about::live_schema))
         .route("/v1/schema/commands.json", get(about::commands_schema))
         .route("/openapi.json", get(about::openapi))
+        .merge(jupyter::router())
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(from_fn_with_state(api.clone(), auth::require_token));
@@ -135,9 +143,11 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route("/readyz", get(about::ready))
         .route("/version", get(about::version))
         .method_not_allowed_fallback(frame::method_not_allowed)
+        .merge(jupyter::public_router())
         .merge(guarded)
         .layer(from_fn_with_state(api.clone(), auth::refuse_foreign_pages))
         .layer(CatchPanicLayer::custom(frame::answer_panic))
+        .layer(from_fn(jupyter::errors::reshape))
         .layer(frame::cors(&api.config.allowed_origins))
         .layer(from_fn(frame::record))
         .with_state(api)

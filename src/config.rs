@@ -15,7 +15,7 @@ use crate::model::limits::{Limits, MIB, Timeouts};
 use crate::model::settings::Settings;
 use crate::sandbox::docker::Link;
 use flags::{BackendName, CeilingFlags, DataFlags, Durability, Flags, KernelFlags, LinkName};
-use units::{show_duration, show_size};
+use units::{Switchable, show_duration, show_size};
 
 /// Less would end kernels before a server that was killed can be there again.
 const ORPHAN_LIMIT_MIN: Duration = Duration::from_secs(5);
@@ -33,6 +33,11 @@ pub struct Config {
     pub allow_origin: Vec<String>,
     /// Names that this server may be called by besides its address; none for any name.
     pub allow_host: Option<Vec<String>>,
+    /// How long a cell of a kernel that a Jupyter client has made may run, and how long with all extensions, in milliseconds; none for what it is
+    /// with sessions.
+    pub jupyter_cell_ms: Option<(u64, u64)>,
+    /// The directory of shared notebooks.
+    pub notebooks: PathBuf,
     /// Where kernels come from.
     pub kernels: Kernels,
     /// How many kernels are kept warm, at least and at most.
@@ -340,9 +345,32 @@ impl Config {
         if flags.pool_max > 1024 {
             return bounds("--pool-max", flags.pool_max, "at most 1024 are kept warm");
         }
+        let data_dir = data_dir(&flags.data, around)?;
+        let notebooks = match &flags.notebooks {
+            Some(given) => around.working_dir.join(given),
+            None => data_dir.join("notebooks"),
+        };
+        let longest = ceilings.timeouts.ceiling_ms;
+        let jupyter_cell_ms = match flags.jupyter_cell_timeout {
+            None => None,
+            Some(Switchable::Off) => Some((longest, longest)),
+            Some(Switchable::After(timeout)) => {
+                let cell_ms = millis(timeout);
+                if cell_ms == 0 || cell_ms > longest {
+                    let rule = format!(
+                        "it is more than nothing and at most `--max-ceiling`, which is {}",
+                        show_duration(Duration::from_millis(longest))
+                    );
+                    return bounds("--jupyter-cell-timeout", show_duration(timeout), rule);
+                }
+                Some((cell_ms, cell_ms.max(defaults.timeouts.ceiling_ms)))
+            }
+        };
         Ok(Self {
             listen: flags.listen,
-            data_dir: data_dir(&flags.data, around)?,
+            jupyter_cell_ms,
+            notebooks,
+            data_dir,
             token,
             allow_origin: flags.allow_origin.clone(),
             // On loopback the names are known, and any other one is a page's whose name was rebound to this machine.

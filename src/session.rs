@@ -20,6 +20,7 @@ pub mod log;
 mod memory;
 mod output;
 mod queue;
+mod readers;
 mod registry;
 pub mod view;
 
@@ -32,5 +33,5 @@ pub use registry::{Config, Opened, Sessions};
 // What handles answer with belongs to rooms that front ends do not import.
 pub use crate::kernel::files::{Download, Files, FilesError, Upload};
 pub use crate::protocol::files::{FileEntry, FileErrorCode, FileKind};
-pub use crate::protocol::kernel::{Completions, Inspection, Namespace};
+pub use crate::protocol::kernel::{Completion, Completions, Inspection, Namespace};
 pub use crate::store::{CellRow, StoredEvent};

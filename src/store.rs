@@ -241,6 +241,21 @@ impl Store {
             .await
     }
 
+    /// The cells of a session that were accepted last, the last one first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_cells(
+        &self,
+        key: SessionKey,
+        limit: usize,
+    ) -> Result<Vec<CellRow>, StoreError> {
+        self.inner
+            .readers
+            .read("list cells", move |db| cells::last(db, key, limit))
+            .await
+    }
+
     /// A cell of a session by the idempotency key that its caller gave.
     ///
     /// # Errors

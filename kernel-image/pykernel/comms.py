@@ -82,5 +82,6 @@ def _message(request):
     content = {key: request.get(key) for key in ("comm_id", "target_name") if key in request}
     content["data"] = request.get("data") or {}
     buffers = [memoryview(base64.b64decode(buffer)) for buffer in request.get("buffers") or ()]
-    return {"content": content, "metadata": request.get("metadata") or {}, "buffers": buffers, "header": {},
-            "parent_header": {}}  # fmt: skip
+    header = (request.get("client") or {}).get("header") or {}
+    return {"content": content, "metadata": request.get("metadata") or {}, "buffers": buffers,
+            "header": header, "parent_header": {}}  # fmt: skip

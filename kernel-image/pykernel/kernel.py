@@ -159,6 +159,7 @@ class Kernel:
                 answers = self.cells.evaluate(expressions)
 
         self.channel.cell = request.get("cell")
+        shell.kernel.serve(request)
         raised = self.cells.run_guarded(work)
         if raised is not None:
             # An interrupt outside the user's own code: in the display of a result, or in IPython.
@@ -173,12 +174,20 @@ class Kernel:
             "execution_count": shell.execution_count - 1,
             "error": error and {"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback},
             "user_expressions": answers,
-            "payload": [],
+            "payload": self._payload(),
             "variables": self._receipt(),
             "unprotected": self.checkpoints and self.checkpoints.reason,
         }
         self.channel.end_cell()
         return answer
+
+    def _payload(self):
+        """Takes what the cell has asked of whoever edits it, such as `%load` the source of a cell."""
+        manager = self.shell.payload_manager
+        payload = manager.read_payload()
+        if payload:
+            manager.clear_payload()
+        return payload
 
     def _receipt(self):
         try:
@@ -210,6 +219,7 @@ class Kernel:
     def _comm(self, operation, request):
         """Runs the handler of a comm, which is user code: what it raises is shown, not answered."""
         asyncio._set_running_loop(self.cells.loop)
+        self.shell.kernel.serve(request)
         raised = self.cells.run_guarded(lambda: operation(request))
         if isinstance(raised, UnknownComm):
             raise raised

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from traitlets.config import Config
 
-from . import display, highlight, messages, system, tracebacks
+from . import display, highlight, messages, parent, system, tracebacks
 
 
 class Shell(InteractiveShell):
@@ -23,6 +23,13 @@ class Shell(InteractiveShell):
 
     # The error of the cell that runs, for its reply.
     last_error = None
+
+    # Where libraries written for ipykernel look for the message that runs.
+    kernel = parent.Parent()
+
+    def get_parent(self):
+        """Returns the message that runs."""
+        return self.kernel.get_parent()
 
     def init_ipython_dir(self, ipython_dir):
         """Names the directory without making it: most sessions never need it."""
@@ -49,6 +56,10 @@ class Shell(InteractiveShell):
         super().init_sys_modules()
         # Programs that look for their own path find none, as in an interactive Python.
         sys.argv = [""]
+
+    def set_next_input(self, s, replace=False):
+        """Asks for a cell with this source, as `%load` does; the reply tells whoever edits the notebook."""
+        self.payload_manager.write_payload({"source": "set_next_input", "text": s, "replace": replace})
 
     def system(self, command):
         """Runs `!command`; its output goes through the pipes, as it comes."""

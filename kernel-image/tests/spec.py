@@ -198,7 +198,7 @@ class ExecuteReply(Reply):
     @classmethod
     def rules(cls, fields):
         assert (fields["status"] == "error") == (fields["error"] is not None)
-        assert fields["payload"] == []
+        assert all(isinstance(part.get("source"), str) for part in fields["payload"])
 
 
 class Match(Reference):

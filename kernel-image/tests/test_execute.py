@@ -30,6 +30,22 @@ def test_a_cell_without_history_is_not_counted(kernel):
     assert kernel.ok("3")["execution_count"] == 2
 
 
+def test_who_asks_for_the_message_that_runs_is_told(kernel):
+    client = {"connection": "c", "header": {"msg_id": "m1", "session": "s"}}
+    ask = "get_ipython().kernel.get_parent()['header']['msg_id']"
+    kernel.ok(ask, client=client)
+    assert kernel.messages("execute_result")[0]["data"]["text/plain"] == "'m1'"
+    # A cell that no Jupyter client has sent goes by its own name.
+    kernel.ok(f"str({ask} == get_ipython().get_parent()['msg_id'] != 'm1')")
+    assert kernel.messages("execute_result")[0]["data"]["text/plain"] == "'True'"
+
+
+def test_what_a_cell_asks_of_its_editor_is_in_its_reply_once(kernel):
+    reply = kernel.ok("get_ipython().set_next_input('x = 1')")
+    assert [(part["source"], part["text"]) for part in reply["payload"]] == [("set_next_input", "x = 1")]
+    assert kernel.ok("1")["payload"] == []
+
+
 def test_a_semicolon_silences_the_result(kernel):
     kernel.ok("5;")
     assert kernel.messages() == []

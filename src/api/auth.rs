@@ -21,8 +21,8 @@ use super::error::{ApiError, Code};
 /// The subprotocol that our WebSocket speaks.
 pub(crate) const SUBPROTOCOL: &str = "evercell.v1";
 
-/// What comes before a token that is given as a subprotocol.
-const TOKEN_SUBPROTOCOL: &str = "evercell.token.";
+/// What comes before a token that is given as a subprotocol: in ours, and in Jupyter's.
+const TOKEN_SUBPROTOCOLS: [&str; 2] = ["evercell.token.", "v1.token.websocket.jupyter.org."];
 
 /// The secret that every request must bring. It does not print itself.
 #[derive(Clone)]
@@ -176,7 +176,11 @@ fn subprotocol_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .find_map(|protocol| protocol.trim().strip_prefix(TOKEN_SUBPROTOCOL))
+        .find_map(|protocol| {
+            let named = TOKEN_SUBPROTOCOLS.iter();
+            let mut tokens = named.filter_map(|prefix| protocol.trim().strip_prefix(prefix));
+            tokens.next()
+        })
         .and_then(|token| percent_decode_str(token).decode_utf8().ok())
 }
 
@@ -234,9 +238,14 @@ mod tests {
 
     #[test]
     fn a_token_is_taken_from_the_subprotocols() {
-        let value = HeaderValue::from_static("evercell.v1, evercell.token.a%2Fb");
-        let headers = HeaderMap::from_iter([(header::SEC_WEBSOCKET_PROTOCOL, value)]);
-        assert_eq!(subprotocol_token(&headers).as_deref(), Some("a/b"));
+        for offered in [
+            "evercell.v1, evercell.token.a%2Fb",
+            "v1.token.websocket.jupyter.org, v1.token.websocket.jupyter.org.a%2Fb",
+        ] {
+            let value = HeaderValue::from_static(offered);
+            let headers = HeaderMap::from_iter([(header::SEC_WEBSOCKET_PROTOCOL, value)]);
+            assert_eq!(subprotocol_token(&headers).as_deref(), Some("a/b"));
+        }
     }
 
     #[test]

@@ -248,6 +248,8 @@ impl IntoResponse for ApiError {
             _ => None,
         };
         response.headers_mut().extend(header);
+        // For a front end whose errors look different.
+        response.extensions_mut().insert(self);
         response
     }
 }

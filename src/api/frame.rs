@@ -92,6 +92,7 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
             Method::HEAD,
             Method::POST,
             Method::PUT,
+            Method::PATCH,
             Method::DELETE,
         ])
         .allow_headers([
@@ -102,6 +103,9 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("last-event-id"),
+            // What Jupyter's pages send along.
+            HeaderName::from_static("x-xsrftoken"),
+            HeaderName::from_static("x-evercell-settings"),
             REQUEST_ID,
         ])
         .expose_headers([

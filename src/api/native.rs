@@ -3,7 +3,7 @@
 pub(crate) mod about;
 pub(crate) mod cells;
 pub(crate) mod checkpoints;
-mod commands;
+pub(in crate::api) mod commands;
 pub(crate) mod events;
 pub(crate) mod files;
 mod fold;
@@ -20,4 +20,3 @@ mod terminal;
 mod view;
 pub(crate) mod wire;
 pub(crate) mod ws;
-mod ws_loop;

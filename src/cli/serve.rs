@@ -198,6 +198,10 @@ impl Rooms {
             allowed_origins: config.allow_origin.clone(),
             allowed_hosts: config.allow_host.clone(),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
+            jupyter: api::jupyter::Config {
+                cell_ms: config.jupyter_cell_ms,
+                notebooks: Some(config.notebooks.clone()),
+            },
             stopping: self.stopping.clone(),
         }
     }

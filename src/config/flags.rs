@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::units::{parse_cpus, parse_duration, parse_origin, parse_size};
+use super::units::{
+    Switchable, parse_cpus, parse_duration, parse_origin, parse_size, parse_switchable,
+};
 
 /// Where the Python kernels come from. `serve` and `doctor` have it.
 #[derive(Clone, Debug, Args)]
@@ -119,6 +121,19 @@ pub struct Flags {
         value_delimiter = ','
     )]
     pub allow_host: Vec<String>,
+
+    /// Wall-clock time of a cell of a kernel that a Jupyter client has made; `off` for as long as `--max-ceiling`. Left out: as `--cell-timeout`.
+    #[arg(long, value_name = "DURATION", value_parser = parse_switchable, help_heading = "Jupyter", env = "EVERCELL_JUPYTER_CELL_TIMEOUT")]
+    pub jupyter_cell_timeout: Option<Switchable>,
+
+    /// The directory of shared notebooks that `/api/contents` serves; `notebooks` in the data directory if left out.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help_heading = "Jupyter",
+        env = "EVERCELL_NOTEBOOKS"
+    )]
+    pub notebooks: Option<PathBuf>,
 
     /// Print the ready line as JSON: `{"url", "token", "listen", "pid", "version"}`.
     #[arg(long)]

@@ -67,6 +67,23 @@ pub fn show_duration(duration: Duration) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
+/// A limit in time that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switchable {
+    /// There is none.
+    Off,
+    /// So long.
+    After(Duration),
+}
+
+/// Reads a duration, or `off`.
+pub fn parse_switchable(text: &str) -> Result<Switchable, String> {
+    if text == "off" {
+        return Ok(Switchable::Off);
+    }
+    parse_duration(text).map(Switchable::After)
+}
+
 /// Reads a number of processors, `1.5` for one and a half, as thousandths.
 pub fn parse_cpus(text: &str) -> Result<u32, String> {
     let cpus: f64 = text

@@ -362,6 +362,7 @@ impl Launcher {
             store_history: false,
             allow_stdin: false,
             user_expressions: BTreeMap::new(),
+            client: None,
         })));
         let proof = proof?;
         // What a kernel that cannot start says on its way out is the reason that the operator needs.

@@ -102,6 +102,9 @@ pub enum Event {
         /// Who sent it, as the client said of itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<String>,
+        /// What the front end that took it keeps with it. Opaque to the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Metadata>,
     },
     /// A cell began to run.
     CellStarted {
@@ -208,6 +211,17 @@ pub enum Event {
         /// The message.
         #[serde(flatten)]
         message: CommMessage,
+        /// What the front end that took it from a client keeps with it. Opaque to the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Metadata>,
+    },
+    /// The kernel is done with a client's comm message: what it caused, outside of cells, lies before this.
+    CommHandled {
+        /// The event `comm` with the message.
+        at_seq: Seq,
+        /// Why the kernel did not take it, if it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     },
     /// The deadline is near.
     DeadlineWarning {
@@ -276,6 +290,9 @@ pub enum Event {
         /// The expressions that were asked for with it, each with its mime bundle or its error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_expressions: Option<Value>,
+        /// What the code asks of whoever edits the cell, such as a next cell's source; in Jupyter's words.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        payload: Vec<Value>,
         /// What the variables would have been if the kernel had been lost with this cell; none if it did not run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         checkpoint: Option<Protection>,
@@ -296,6 +313,7 @@ impl Event {
             | Self::KernelFailed { .. }
             | Self::KernelAdopted { .. }
             | Self::KernelLost { .. }
+            | Self::CommHandled { .. }
             | Self::CheckpointHeld { .. }
             | Self::CheckpointDropped { .. }
             | Self::SessionEnded { .. } => None,

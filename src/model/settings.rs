@@ -55,6 +55,9 @@ pub struct SettingsRequest {
     /// Environment variables of the kernel.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Facts that clients keep about the session, such as a title. Nothing here depends on them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a session was given.
@@ -66,6 +69,9 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Environment variables of the kernel.
     pub env: BTreeMap<String, String>,
+    /// Facts that clients keep about the session.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why a wish is refused.
@@ -91,10 +97,21 @@ pub enum SettingsError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Labels are longer than is kept.
+    #[error("the labels have {bytes} bytes, but at most {most} are kept")]
+    Labels {
+        /// Names and values together.
+        bytes: usize,
+        /// The most that is kept.
+        most: usize,
+    },
 }
 
 /// The most of environment variables, names and values together, in bytes.
 const ENV_MAX: usize = 64 * 1024;
+
+/// The most of labels, names and values together, in bytes.
+const LABELS_MAX: usize = 8 * 1024;
 
 impl SettingsRequest {
     /// The settings of a session: wishes where there are some, `defaults` elsewhere, `ceilings` never exceeded.
@@ -204,14 +221,32 @@ impl SettingsRequest {
             idle_ms: pick("idle_ms", self.idle_ms, times.idle_ms, 1, latest.idle_ms)?,
         };
         check_env(&self.env)?;
+        check_labels(&self.labels)?;
         let mut env = defaults.env.clone();
         env.extend(self.env.clone());
         Ok(Settings {
             limits,
             timeouts,
             env,
+            labels: self.labels.clone(),
         })
     }
+}
+
+/// Checks labels.
+///
+/// # Errors
+/// They are longer than is kept.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SettingsError> {
+    let bytes = labels.iter().map(|(name, value)| name.len() + value.len());
+    let bytes = bytes.sum();
+    if bytes > LABELS_MAX {
+        return Err(SettingsError::Labels {
+            bytes,
+            most: LABELS_MAX,
+        });
+    }
+    Ok(())
 }
 
 fn pick(

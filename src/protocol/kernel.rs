@@ -60,6 +60,9 @@ pub enum Request {
         metadata: Metadata,
         /// Binary parts, base64.
         buffers: Vec<String>,
+        /// What the front end keeps with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Metadata>,
     },
     /// A client's message.
     CommMsg {
@@ -71,6 +74,9 @@ pub enum Request {
         metadata: Metadata,
         /// Binary parts, base64.
         buffers: Vec<String>,
+        /// What the front end keeps with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Metadata>,
     },
     /// A client closes a comm.
     CommClose {
@@ -82,6 +88,9 @@ pub enum Request {
         metadata: Metadata,
         /// Binary parts, base64.
         buffers: Vec<String>,
+        /// What the front end keeps with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Metadata>,
     },
     /// The answer to an [`Message::InputRequest`]; it has no reply.
     InputReply {
@@ -111,6 +120,9 @@ pub struct Execute {
     pub allow_stdin: bool,
     /// Expressions to evaluate afterwards.
     pub user_expressions: BTreeMap<String, String>,
+    /// What the front end keeps with it: whoever asks in the kernel for the message that runs is told from this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Metadata>,
 }
 
 /// A [`Request`] with its id, as it goes over the wire.
@@ -150,6 +162,9 @@ pub struct ExecuteReply {
     /// What it did to the namespace.
     #[serde(default)]
     pub variables: Option<VariableChanges>,
+    /// What it asks of whoever edits the cell.
+    #[serde(default)]
+    pub payload: Vec<Value>,
     /// Why there is no checkpoint, if there is none.
     #[serde(default)]
     pub unprotected: Option<Unprotected>,

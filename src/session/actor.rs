@@ -14,7 +14,7 @@ mod kernel;
 mod loss;
 mod running;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use super::log::{Batch, EventLog};
 use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
 use crate::kernel::{Claimed, KernelError, KernelEvent, Launcher};
@@ -65,6 +66,7 @@ pub(super) struct Actor {
     pub(super) id: SessionId,
     pub(super) key: SessionKey,
     pub(super) log: std::sync::Arc<EventLog>,
+    pub(super) readers: Readers,
     pub(super) store: Store,
     pub(super) launcher: Launcher,
     pub(super) settings: Settings,
@@ -77,6 +79,8 @@ pub(super) struct Actor {
     pub(super) running: Option<Running>,
     /// Who waits for which reply of the kernel.
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
+    /// The comm messages of clients that the kernel is not done with: their requests, and where they stand in the log.
+    pub(super) comms: BTreeMap<u64, Seq>,
     /// Who waits for what the agent will say of a checkpoint, by the number of the request.
     pub(super) wishes: HashMap<u64, Wish>,
     /// Who waits for a kernel, to hold it or to go back.
@@ -89,6 +93,8 @@ pub(super) struct Actor {
     pub(super) waiting_for_files: Vec<Reply<Files>>,
     pub(super) idle_since: Instant,
     pub(super) execution_count: u32,
+    /// The version of Python of the kernel, or of the last one.
+    pub(super) python: String,
     pub(super) output: Output,
     /// Events that have happened and are not in the log yet.
     pub(super) pending: Vec<Event>,
@@ -217,7 +223,7 @@ impl Actor {
             kernel_frame: Some(self.frame),
             requests: vec![],
             is_activity,
-            memory: changed.then(|| memory.to_json()),
+            memory: changed.then(|| memory.to_json(self.readers.all())),
         };
         match self.log.append(&batch).await {
             Ok(_) => {
@@ -255,12 +261,23 @@ impl Actor {
             events,
             requests: request.into_iter().collect(),
             is_activity: true,
-            memory: (memory != self.remembered).then(|| memory.to_json()),
+            memory: (memory != self.remembered).then(|| memory.to_json(self.readers.all())),
             ..Batch::default()
         };
         let seq = self.log.append(&batch).await.map_err(SessionError::from)?;
         self.remembered = memory;
         Ok(seq)
+    }
+
+    /// Writes down how far readers have come, whatever else there is to write.
+    async fn write_readers(&mut self) {
+        let batch = Batch {
+            memory: Some(self.remembered.to_json(self.readers.all())),
+            ..Batch::default()
+        };
+        if let Err(error) = self.log.append(&batch).await {
+            tracing::warn!(session.id = %self.id, error = %error, "how far readers have come could not be written");
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -336,6 +353,10 @@ impl Actor {
                 std::mem::replace(&mut view.execution_count, self.execution_count)
                     != self.execution_count,
             );
+            if view.python != self.python {
+                view.python.clone_from(&self.python);
+                set(true);
+            }
             let running = self.running.as_ref().map(Running::view);
             if view.running != running {
                 view.running = running;

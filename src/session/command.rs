@@ -12,6 +12,7 @@ use crate::model::checkpoint::HeldCheckpoint;
 use crate::model::event::{CommMessage, Seq, UnixMillis, Verdict};
 use crate::model::id::{CellId, CheckpointName, SessionId};
 use crate::model::note::StateNote;
+use crate::model::output::Metadata;
 use crate::model::settings::SettingsError;
 use crate::protocol::checkpoints::Target;
 use crate::protocol::kernel::Request;
@@ -71,6 +72,12 @@ pub(crate) enum Command {
     /// A client's comm message. Recorded in the log.
     Comm {
         message: CommMessage,
+        client: Option<Metadata>,
+        reply: Reply<()>,
+    },
+    /// Replaces the labels.
+    Label {
+        labels: BTreeMap<String, String>,
         reply: Reply<()>,
     },
     /// Access to the workspace; waits for the sandbox if it is being made.
@@ -103,6 +110,7 @@ impl Command {
             | Self::Leave { reply }
             | Self::Input { reply, .. }
             | Self::Comm { reply, .. }
+            | Self::Label { reply, .. }
             | Self::End { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -132,6 +140,9 @@ pub struct CellRequest {
     pub key: Option<String>,
     /// Who sends it, as the client says of itself.
     pub origin: Option<String>,
+    /// What the front end keeps with it; comes back in the event. Opaque to the session.
+    #[serde(default)]
+    pub client: Option<Metadata>,
 }
 
 impl CellRequest {
@@ -139,6 +150,8 @@ impl CellRequest {
     pub const MAX_CODE: usize = 4 * 1024 * 1024;
     /// The longest idempotency key or origin, in bytes.
     pub const MAX_NAME: usize = 256;
+    /// The most that a front end may keep with a cell or a comm message, in bytes of JSON.
+    pub const MAX_CLIENT: usize = 4096;
 
     /// A cell with nothing but its source.
     pub fn new(code: impl Into<String>) -> Self {
@@ -153,6 +166,7 @@ impl CellRequest {
             extend_on_progress: None,
             key: None,
             origin: None,
+            client: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The handle of a session: all that a front end can do with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use super::command::{
     SessionError, WentBack,
 };
 use super::log::EventLog;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::files::Files;
-use crate::model::event::{CommMessage, EndReason};
+use crate::model::event::{CommMessage, EndReason, Seq};
 use crate::model::id::{CellId, CheckpointName, SessionId};
+use crate::model::output::Metadata;
 use crate::protocol::checkpoints::Target;
 use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
 
@@ -26,6 +29,7 @@ pub struct SessionHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) log: Arc<EventLog>,
+    pub(super) readers: Readers,
     pub(super) stopping: CancellationToken,
 }
 
@@ -46,6 +50,16 @@ impl SessionHandle {
     /// Its log.
     pub fn log(&self) -> &Arc<EventLog> {
         &self.log
+    }
+
+    /// How far a reader of this name has come in the log; none if it is not known.
+    pub fn seen(&self, name: &str) -> Option<Seq> {
+        self.readers.position(name)
+    }
+
+    /// Notes how far a reader of this name has come. Remembered of those that were heard of last, beyond a restart of the server.
+    pub fn saw(&self, name: &str, seq: Seq) {
+        self.readers.saw(name, seq);
     }
 
     /// Submits a cell. When this returns, the cell is in the log, on disk.
@@ -191,8 +205,46 @@ impl SessionHandle {
     ///
     /// # Errors
     /// The kernel is gone, or the session is over.
-    pub async fn comm(&self, message: CommMessage) -> Result<(), SessionError> {
-        self.ask(|reply| Command::Comm { message, reply }).await
+    pub async fn comm(
+        &self,
+        message: CommMessage,
+        client: Option<Metadata>,
+    ) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Comm {
+            message,
+            client,
+            reply,
+        })
+        .await
+    }
+
+    /// Replaces the labels.
+    ///
+    /// # Errors
+    /// They are too long, the session is over, or the store cannot write.
+    pub async fn label(&self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Label { labels, reply }).await
+    }
+
+    /// Waits until the kernel is neither being made nor replaced nor running a cell: until it may answer, or is gone.
+    pub async fn settled(&self) {
+        let mut view = self.view.clone();
+        let waits = |view: &SessionView| {
+            matches!(
+                view.status,
+                Status::Starting | Status::Restarting | Status::Busy
+            )
+        };
+        // An error means that the session's task is gone, which whoever asks it next is told.
+        let _ = view.wait_for(|view| !waits(view)).await;
+    }
+
+    /// Waits until the kernel is neither being made nor replaced.
+    pub async fn started(&self) {
+        let mut view = self.view.clone();
+        let waits =
+            |view: &SessionView| matches!(view.status, Status::Starting | Status::Restarting);
+        let _ = view.wait_for(|view| !waits(view)).await;
     }
 
     /// Access to the workspace.

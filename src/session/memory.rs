@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint::HeldCheckpoint;
 use crate::model::event::{
-    Cause, InterruptReason, Rung, StartReason, UnixMillis, Unprotected, Verdict,
+    Cause, InterruptReason, Rung, Seq, StartReason, UnixMillis, Unprotected, Verdict,
 };
 use crate::model::id::{CellId, SandboxId};
 use crate::model::note::StateNote;
@@ -23,10 +23,16 @@ use crate::protocol::checkpoints::Target;
 pub(super) struct Memory {
     pub(super) kernel: KernelMemory,
     pub(super) execution_count: u32,
+    /// The version of Python of the kernel.
+    pub(super) python: String,
     pub(super) output: OutputMemory,
     pub(super) running: Option<RunningMemory>,
+    /// The comm messages that the kernel was not done with, by the number of the request.
+    pub(super) comms: BTreeMap<u64, Seq>,
     /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
     pub(super) limits: BTreeMap<CellId, u64>,
+    /// How far readers have come. Written with the rest, and no reason to write it.
+    pub(super) readers: Vec<(String, Seq)>,
     /// What became of the variables, if no cell has begun since that says so.
     pub(super) note: Option<StateNote>,
     /// The checkpoints that somebody holds.
@@ -36,8 +42,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a memory has text keys only")
+    pub(super) fn to_json(&self, readers: Vec<(String, Seq)>) -> String {
+        let memory = Self {
+            readers,
+            ..self.clone()
+        };
+        serde_json::to_string(&memory).expect("a memory has text keys only")
     }
 }
 

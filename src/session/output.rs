@@ -157,6 +157,7 @@ fn comm_event(cell: Option<CellId>, action: CommAction, comm: Comm, buffers: &[B
         cell,
         from: CommSide::Kernel,
         message,
+        client: None,
     }
 }
 

@@ -22,6 +22,7 @@ use super::log::{Batch, EventLog, LogMemory, MemoryConfig};
 use super::memory::Memory;
 use super::output::Output;
 use super::queue::CellQueue;
+use super::readers::Readers;
 use super::view::{SessionView, Status};
 use crate::kernel::Launcher;
 use crate::model::event::{EndReason, Event};
@@ -255,6 +256,28 @@ impl Sessions {
         Ok(rows.into_iter().map(view).collect())
     }
 
+    /// What the sessions are doing that are open.
+    pub fn open_ones(&self) -> Vec<SessionView> {
+        let handles = self.shared.slots.iter().filter_map(|slot| slot.open());
+        let handles: Vec<SessionHandle> = handles.collect();
+        let mut views: Vec<SessionView> = handles.iter().map(SessionHandle::view).collect();
+        views.sort_by(|one, other| one.id.cmp(&other.id));
+        views
+    }
+
+    /// The cells of a session that were accepted last, the last one first.
+    ///
+    /// # Errors
+    /// It is unknown.
+    pub async fn last_cells(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> Result<Vec<CellRow>, SessionError> {
+        let key = self.row(id).await?.key;
+        Ok(self.shared.store.last_cells(key, limit).await?)
+    }
+
     /// The log of a session, also of one that has ended.
     ///
     /// # Errors
@@ -399,10 +422,12 @@ impl Sessions {
         let mut first = ended_view(row.clone());
         first.status = Status::Starting;
         let (view, watcher) = watch::channel(first);
+        let readers = Readers::default();
         let actor = Actor {
             id: id.clone(),
             key,
             log: log.clone(),
+            readers: readers.clone(),
             store: self.shared.store.clone(),
             launcher: self.shared.launcher.clone(),
             settings: row.settings,
@@ -413,6 +438,7 @@ impl Sessions {
             queue: CellQueue::new(self.shared.config.max_queued),
             running: None,
             asks: std::collections::HashMap::new(),
+            comms: std::collections::BTreeMap::new(),
             wishes: std::collections::HashMap::new(),
             later: std::collections::VecDeque::new(),
             checkpoints: Vec::new(),
@@ -420,6 +446,7 @@ impl Sessions {
             waiting_for_files: Vec::new(),
             idle_since: Instant::now(),
             execution_count: 0,
+            python: String::new(),
             output: Output::default(),
             pending: Vec::new(),
             frame: 0,
@@ -436,6 +463,7 @@ impl Sessions {
             commands,
             view: watcher,
             log: log.clone(),
+            readers,
             stopping: self.shared.stopping.clone(),
         };
         let over = CancellationToken::new();
@@ -547,6 +575,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         head: row.head,
         first: row.first,
         execution_count: 0,
+        python: String::new(),
         running: None,
         queued: Vec::new(),
         checkpoints: Vec::new(),

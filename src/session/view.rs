@@ -29,6 +29,8 @@ pub struct SessionView {
     pub first: Seq,
     /// The number that the next cell will have, less one.
     pub execution_count: u32,
+    /// The version of Python of the kernel that is there, or was there last; empty before the first.
+    pub python: String,
     /// The cell that runs.
     pub running: Option<RunningView>,
     /// The cells that wait, in order.

@@ -107,6 +107,23 @@ pub(super) fn by_id(
     .optional()
 }
 
+/// By their ids, which sort by the time at which they were made.
+pub(super) fn last(
+    db: &Connection,
+    session: SessionKey,
+    limit: usize,
+) -> rusqlite::Result<Vec<CellRow>> {
+    db.prepare_cached(
+        "SELECT cell, key, queued, finished FROM cells WHERE session = ?1 \
+         ORDER BY cell DESC LIMIT ?2",
+    )?
+    .query_map(
+        params![session.0, i64::try_from(limit).unwrap_or(i64::MAX)],
+        from_row,
+    )?
+    .collect()
+}
+
 pub(super) fn by_key(
     db: &Connection,
     session: SessionKey,

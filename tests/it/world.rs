@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod flood;
 mod full;
+mod jupyter;
 mod kernel;
 mod ladder;
 mod limits;

@@ -265,7 +265,7 @@ pub(crate) async fn carry_out(op: Op, session: &SessionHandle) -> Result<Value, 
         Op::IsComplete(body) => Ok(session.is_complete(body.code).await?),
         Op::Variables(Nothing {}) => json(&session.variables().await?),
         Op::Comm(body) => {
-            session.comm(body.try_into()?).await?;
+            session.comm(body.try_into()?, None).await?;
             json(&DoneBody {})
         }
         Op::CommInfo(Nothing {}) => Ok(session.comm_info().await?),

@@ -102,6 +102,7 @@ mod tests {
             usage: None,
             variables: None,
             user_expressions: None,
+            payload: vec![],
             checkpoint: None,
         });
         assert_eq!(finished.what, What::Finished);

@@ -171,6 +171,6 @@ pub(crate) async fn send_comm(
     JsonBody(body): JsonBody<CommBody, COMM>,
 ) -> Result<(StatusCode, Json<DoneBody>), ApiError> {
     let message = body.try_into()?;
-    api.sessions.find(&id).await?.comm(message).await?;
+    api.sessions.find(&id).await?.comm(message, None).await?;
     Ok((StatusCode::ACCEPTED, Json(DoneBody {})))
 }

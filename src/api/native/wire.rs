@@ -75,6 +75,9 @@ pub(crate) struct SettingsBody {
     pub(crate) timeouts: Timeouts,
     /// The names of its environment variables. Values are often secrets, and are not shown.
     pub(crate) env: Vec<String>,
+    /// What clients have noted about it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// The cell that runs.
@@ -163,6 +166,7 @@ impl ExecuteBody {
             extend_on_progress: self.extend_on_progress_ms.map(Duration::from_millis),
             key: key.or(self.key),
             origin: self.origin,
+            client: None,
         })
     }
 }
@@ -394,6 +398,7 @@ impl From<SessionView> for SessionBody {
                 limits: view.settings.limits,
                 timeouts: view.settings.timeouts,
                 env: view.settings.env.into_keys().collect(),
+                labels: view.settings.labels,
             },
         }
     }

@@ -3,26 +3,27 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::StreamExt as _;
-use serde::Deserialize;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
-use super::commands::carry_out;
+use super::commands::{Op, Reply, carry_out, parse};
 use super::reader::Reader;
 use super::view::ViewKind;
-use super::ws_loop::{Events, ReadFailure, serve};
 use crate::api::Api;
 use crate::api::auth::SUBPROTOCOL;
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, Code, ErrorBody};
 use crate::api::extract::{Params, SessionPath};
 use crate::api::serve::Place;
+use crate::api::ws_loop::{Events, ReadFailure, serve};
 use crate::model::event::Seq;
-use crate::session::{Denied, SessionError};
+use crate::session::{Denied, SessionError, StoredEvent};
 
 /// The longest message that is accepted, in bytes.
 pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
@@ -89,7 +90,7 @@ pub(crate) async fn connect(
                 carry_out(op, &session).await
             }
         };
-        let end = serve(socket, events, carry_out, &api.config.stopping).await;
+        let end = serve(socket, events, answering(carry_out), &api.config.stopping).await;
         tracing::debug!(session.id = %id, ?end, "a client left");
         drop(place);
     }))
@@ -99,13 +100,64 @@ pub(crate) async fn connect(
 struct LogEvents(Reader);
 
 impl Events for LogEvents {
-    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, ApiError> {
+    async fn next(&mut self) -> Result<Option<Vec<Message>>, ApiError> {
+        let text = |event: StoredEvent| {
+            Message::Text(Utf8Bytes::try_from(event.json).expect("stored events are JSON"))
+        };
         let batch = self.0.next().await?;
-        Ok(batch.map(|events| events.into_iter().map(|event| event.json).collect()))
+        Ok(batch.map(|events| events.into_iter().map(text).collect()))
+    }
+
+    fn bad_news(&self, error: &ApiError) -> Option<Message> {
+        let error = error.detail();
+        Some(text(&ErrorBody { error }))
     }
 }
 
-fn read_failure(error: &axum::Error) -> ReadFailure {
+/// What the loop is to do with a message: the command in it, and a reply with the same `ref`.
+pub(crate) fn answering<C, Answer>(
+    carry_out: C,
+) -> impl Fn(Message) -> Option<BoxFuture<'static, Vec<Message>>> + Sync
+where
+    C: Fn(Op) -> Answer + Sync,
+    Answer: Future<Output = Result<Value, ApiError>> + Send + 'static,
+{
+    move |message| {
+        let (reference, op) = match message {
+            Message::Text(text) => {
+                let message = parse(&text);
+                (message.reference, message.op)
+            }
+            Message::Binary(_) => {
+                let error = ApiError::new(
+                    Code::BinaryMessage,
+                    "messages are JSON text; files go over /v1/sessions/{session}/files",
+                );
+                (None, Err(error))
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
+        };
+        let answer = op.map(&carry_out);
+        Some(Box::pin(async move {
+            let answer = match answer {
+                Ok(answer) => answer.await,
+                Err(error) => Err(error),
+            };
+            vec![text(&Reply::new(reference, answer))]
+        }))
+    }
+}
+
+fn text(value: &impl Serialize) -> Message {
+    Message::Text(
+        serde_json::to_string(value)
+            .expect("our own words are JSON")
+            .into(),
+    )
+}
+
+/// Why a message could not be read.
+pub(crate) fn read_failure(error: &axum::Error) -> ReadFailure {
     use std::error::Error as _;
     match error.source().and_then(|source| source.downcast_ref()) {
         Some(SocketError::Utf8(_)) => ReadFailure::BadText,

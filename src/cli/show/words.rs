@@ -45,6 +45,9 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             cause_in_words(cause),
             verdict(state)
         )),
+        Event::CommHandled {
+            error: Some(error), ..
+        } if everything => Some(format!("a comm message was not taken: {error}")),
         Event::CheckpointHeld { name, .. } => Some(format!("checkpoint `{name}` is held")),
         Event::CheckpointDropped { name, reason } => {
             Some(format!("checkpoint `{name}` is gone: {}", dropped(*reason)))

@@ -5,6 +5,7 @@
 //! So for each request there are three cases, told apart by its number: it never arrived, and is sent now; it has arrived, and its reply is still
 //! to come; its reply is stored, and so is what followed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::commands::extended;
 use super::kernel::{KernelState, replacement};
 use super::running::Running;
 use crate::kernel::{Adopted, Kernel};
-use crate::model::event::{Cause, Event, ExtendReason, StartReason, Verdict};
+use crate::model::event::{Cause, Event, ExtendReason, Seq, StartReason, Verdict};
 use crate::model::id::SandboxId;
 use crate::protocol::agent::AgentHello;
 use crate::session::clock::{at_ms, instant_of, millis};
@@ -49,11 +50,14 @@ impl Actor {
         Memory {
             kernel: self.kernel.memory(),
             execution_count: self.execution_count,
+            python: self.python.clone(),
             output: self.output.memory(),
             running: self.running.as_ref().map(Running::memory),
+            comms: self.comms.clone(),
             limits: limits
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
+            readers: Vec::new(),
             note: self.note.clone(),
             checkpoints: self.checkpoints.clone(),
             unprotected: self.unprotected,
@@ -85,19 +89,23 @@ impl Actor {
     }
 
     /// Puts the state together, but for the kernel, which is returned.
-    fn restore(&mut self, Remains { open, memory }: Remains) -> KernelMemory {
+    fn restore(&mut self, Remains { open, mut memory }: Remains) -> KernelMemory {
+        self.readers.restore(std::mem::take(&mut memory.readers));
         self.remembered = memory.clone();
         let Memory {
             kernel,
             execution_count,
+            python,
             output,
             mut running,
+            comms,
             limits,
+            readers: _,
             note,
             checkpoints,
             unprotected,
         } = memory;
-        self.note = note;
+        (self.note, self.comms, self.python) = (note, comms, python);
         self.checkpoints = checkpoints;
         self.unprotected = unprotected;
         (self.frame, self.acknowledged) = (open.row.kernel_frame, open.row.kernel_frame);
@@ -175,7 +183,26 @@ impl Actor {
             }
         }
         self.find_running(&hello);
+        self.drop_comms_after(hello.last_request);
         self.greeted(&hello);
+    }
+
+    /// Comm messages that the dead server had taken and that did not get to the kernel: whoever sent them is told, and may send them again.
+    fn drop_comms_after(&mut self, arrived: u64) {
+        let on_their_way = self.comms.split_off(&(arrived + 1));
+        self.end_comms(
+            on_their_way,
+            "the server was stopped before the kernel had it",
+        );
+    }
+
+    /// Says of comm messages that the kernel will not handle them.
+    pub(super) fn end_comms(&mut self, comms: BTreeMap<u64, Seq>, why: &str) {
+        let handled = |at_seq| Event::CommHandled {
+            at_seq,
+            error: Some(why.to_owned()),
+        };
+        self.pending.extend(comms.into_values().map(handled));
     }
 
     /// Finds out how far the running cell has come.
@@ -345,6 +372,7 @@ impl Actor {
         self.commands.close();
         self.deny_waiting(&Denied::Stopping);
         self.commit().await;
+        self.write_readers().await;
         self.act();
         if let KernelState::Launching { .. } = self.kernel {
             // Nobody knows of it yet, so nobody would find it.

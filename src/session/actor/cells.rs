@@ -102,6 +102,7 @@ impl Actor {
             store_history: request.store_history,
             allow_stdin: request.allow_stdin,
             user_expressions: request.user_expressions.clone(),
+            client: request.client.clone(),
         };
         match kernel.execute(running.queued, execute) {
             Ok(id) => {
@@ -188,6 +189,7 @@ impl Actor {
                 error: None,
                 user_expressions: None,
                 variables: None,
+                payload: Vec::new(),
                 unprotected: None,
             };
             return self.finish(broken);
@@ -233,6 +235,7 @@ impl Actor {
             user_expressions: reply
                 .user_expressions
                 .filter(|values| values.as_object().is_some_and(|map| !map.is_empty())),
+            payload: reply.payload,
             checkpoint: Some(checkpoint),
         });
         self.idle_since = Instant::now();
@@ -269,6 +272,7 @@ impl Actor {
             usage: Some(running.usage(self.output.bytes)),
             variables: None,
             user_expressions: None,
+            payload: Vec::new(),
         });
         self.idle_since = Instant::now();
     }
@@ -391,6 +395,7 @@ pub(super) fn aborted(cell: crate::model::id::CellId, cause: Cause) -> Event {
         usage: None,
         variables: None,
         user_expressions: None,
+        payload: Vec::new(),
         checkpoint: None,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Actor;
+use super::acts::Act;
 use super::cells::{aborted, tells};
 use super::running::Running;
 use crate::model::event::{
@@ -12,6 +13,8 @@ use crate::model::event::{
 };
 use crate::model::id::CellId;
 use crate::model::limits::Timeouts;
+use crate::model::output::Metadata;
+use crate::model::settings::{Settings, check_labels};
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
@@ -20,10 +23,12 @@ use crate::session::command::{
 use crate::session::memory::Memory;
 use crate::session::queue::Waiting;
 use crate::session::view::Status;
-use crate::store::CellRow;
+use crate::store::{CellRow, SessionUpdate};
 
 /// How many questions to the kernel may be open at once.
 const MAX_ASKS: usize = 32;
+/// How many comm messages of clients the kernel may have before it.
+const MAX_COMMS: usize = 256;
 
 impl Actor {
     /// Handles a command, and answers it. What changed is to be seen before the answer is.
@@ -63,7 +68,12 @@ impl Actor {
                 self.answer_later(reply, answer);
             }
             Command::Ask { request, reply } => self.ask(request, reply),
-            Command::Comm { message, reply } => drop(reply.send(self.comm(message).await)),
+            Command::Comm {
+                message,
+                client,
+                reply,
+            } => drop(reply.send(self.comm(message, client).await)),
+            Command::Label { labels, reply } => drop(reply.send(self.label(labels).await)),
             Command::Files { reply } => self.files(reply),
             Command::End { .. } | Command::Leave { .. } => {
                 unreachable!("the loop handles the end")
@@ -97,6 +107,7 @@ impl Actor {
             position,
             silent: request.silent,
             origin: request.origin.clone(),
+            client: request.client.clone(),
         };
         let waiting = Waiting {
             cell,
@@ -415,21 +426,36 @@ impl Actor {
         Ok(())
     }
 
-    async fn comm(&mut self, message: CommMessage) -> Result<(), SessionError> {
-        if !self.kernel.is_ready() {
+    async fn comm(
+        &mut self,
+        message: CommMessage,
+        client: Option<Metadata>,
+    ) -> Result<(), SessionError> {
+        check_client(client.as_ref())?;
+        let Some(number) = self
+            .kernel
+            .connected()
+            .filter(|_| self.kernel.is_ready())
+            .map(|kernel| kernel.number())
+        else {
             return Err(Denied::NoKernel("it is being started".to_owned()).into());
+        };
+        if self.comms.len() >= MAX_COMMS {
+            return Err(Denied::Busy.into());
         }
-        let cell = self.running.as_ref().map(|running| running.cell);
-        self.record(
-            vec![Event::Comm {
-                cell,
-                from: CommSide::Client,
-                message: message.clone(),
-            }],
-            None,
-            |_| {},
-        )
-        .await?;
+        let event = Event::Comm {
+            cell: self.running.as_ref().map(|running| running.cell),
+            from: CommSide::Client,
+            message: message.clone(),
+            client: client.clone(),
+        };
+        // Nobody else writes to the log, and `record` refuses while something is pending.
+        let at_seq = self.log.head() + 1;
+        let waits = |now: &mut Memory| {
+            now.comms.insert(number, at_seq);
+        };
+        self.record(vec![event], None, waits).await?;
+        self.comms.insert(number, at_seq);
         let CommMessage {
             comm,
             comm_id,
@@ -438,7 +464,7 @@ impl Actor {
             metadata,
             buffers,
         } = message;
-        self.tell_kernel(match comm {
+        let request = match comm {
             CommAction::Open => {
                 let target_name = target_name.unwrap_or_default();
                 Request::CommOpen {
@@ -447,6 +473,7 @@ impl Actor {
                     data,
                     metadata,
                     buffers,
+                    client,
                 }
             }
             CommAction::Msg => Request::CommMsg {
@@ -454,14 +481,33 @@ impl Actor {
                 data,
                 metadata,
                 buffers,
+                client,
             },
             CommAction::Close => Request::CommClose {
                 comm_id,
                 data,
                 metadata,
                 buffers,
+                client,
             },
-        });
+        };
+        self.acts.push(Act::Tell(number, request));
+        Ok(())
+    }
+
+    async fn label(&mut self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
+        check_labels(&labels).map_err(Denied::Settings)?;
+        let settings = Settings {
+            labels,
+            ..self.settings.clone()
+        };
+        let update = SessionUpdate {
+            settings: Some(settings.clone()),
+            ..SessionUpdate::default()
+        };
+        self.store.update_session(self.key, update).await?;
+        self.settings = settings.clone();
+        self.view.send_modify(|view| view.settings = settings);
         Ok(())
     }
 
@@ -495,10 +541,12 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
         code,
         key,
         origin,
+        client,
         user_expressions,
         extend_on_progress,
         ..
     } = request;
+    check_client(client.as_ref())?;
     let expressions: &BTreeMap<String, String> = user_expressions;
     let bytes = code.len()
         + expressions
@@ -530,6 +578,23 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
                 why: format!("must have 1 to {} bytes", CellRequest::MAX_NAME),
             });
         }
+    }
+    Ok(())
+}
+
+/// Whether what a front end wants to keep is small enough to be written with every cell.
+fn check_client(client: Option<&Metadata>) -> Result<(), Denied> {
+    let bytes = client.map_or(0, |client| {
+        serde_json::to_string(client).map_or(usize::MAX, |json| json.len())
+    });
+    if bytes > CellRequest::MAX_CLIENT {
+        return Err(Denied::BadField {
+            field: "client",
+            why: format!(
+                "has {bytes} bytes, but at most {} are kept",
+                CellRequest::MAX_CLIENT
+            ),
+        });
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Actor;
 use super::acts::Act;
 use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occurrence, Order};
-use crate::model::event::{Cause, Event, InterruptReason, StartReason};
+use crate::model::event::{Cause, Event, InterruptReason, Seq, StartReason};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
 use crate::protocol::checkpoints::{HeldOnes, Refusal, Target};
@@ -184,6 +184,7 @@ impl Actor {
                 } = claimed;
                 (self.frame, self.acknowledged) = (frame, frame);
                 self.execution_count = 0;
+                self.python.clone_from(&python);
                 for waiting in self.waiting_for_files.drain(..) {
                     let _ = waiting.send(Ok(kernel.files()));
                 }
@@ -243,6 +244,8 @@ impl Actor {
                     self.executed(reply);
                 } else if let Some(asker) = self.asks.remove(&reply.id) {
                     let _ = asker.send(answer(reply.body));
+                } else if let Some(at_seq) = self.comms.remove(&reply.id) {
+                    self.comm_handled(at_seq, &reply.body);
                 }
             }
             Occurrence::Usage(report) => {
@@ -282,6 +285,14 @@ impl Actor {
             Occurrence::Greeted(hello) => self.greeted(&hello),
             Occurrence::Lost(why) => self.sandbox_lost(&why),
         }
+    }
+
+    /// The kernel is done with a client's comm message.
+    fn comm_handled(&mut self, at_seq: Seq, body: &serde_json::Map<String, serde_json::Value>) {
+        let cell = self.running.as_ref().map(|running| running.cell);
+        self.output.flush(&mut self.pending, cell);
+        let error = refusal(body).map(str::to_owned);
+        self.pending.push(Event::CommHandled { at_seq, error });
     }
 
     /// The running cell, which shows something.
@@ -402,6 +413,7 @@ impl Actor {
             Some(_) => execution_count,
             None => 0,
         };
+        self.python.clone_from(&python);
         self.unprotected = None;
         let asked = rolls_back.and_then(|going_back| going_back.asked);
         let restored = match asked.as_ref().map(|asked| &asked.target) {
@@ -480,6 +492,10 @@ impl Actor {
         for (_, asker) in self.asks.drain() {
             let _ = asker.send(Err(denied.clone().into()));
         }
+        if *denied != Denied::Stopping {
+            let comms = std::mem::take(&mut self.comms);
+            self.end_comms(comms, &denied.to_string());
+        }
         for asker in self.waiting_for_files.drain(..) {
             let _ = asker.send(Err(denied.clone().into()));
         }
@@ -507,12 +523,13 @@ pub(super) fn replacement(
 fn answer(
     body: serde_json::Map<String, serde_json::Value>,
 ) -> Result<serde_json::Map<String, serde_json::Value>, crate::session::SessionError> {
-    match body
-        .get("error")
-        .and_then(|error| error.get("message"))
-        .and_then(|message| message.as_str())
-    {
+    match refusal(&body) {
         Some(message) => Err(Denied::Kernel(message.to_owned()).into()),
         None => Ok(body),
     }
+}
+
+/// Why the kernel refused, if it did.
+fn refusal(body: &serde_json::Map<String, serde_json::Value>) -> Option<&str> {
+    body.get("error")?.get("message")?.as_str()
 }

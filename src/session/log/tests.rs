@@ -103,6 +103,7 @@ async fn what_events_mean_for_cells_and_session_is_written_with_them() {
         position: 0,
         silent: false,
         origin: None,
+        client: None,
     };
     let finished = Event::CellFinished {
         cell: first,
@@ -113,6 +114,7 @@ async fn what_events_mean_for_cells_and_session_is_written_with_them() {
         usage: None,
         variables: None,
         user_expressions: None,
+        payload: vec![],
         checkpoint: None,
     };
     let written = Batch {
@@ -231,6 +233,7 @@ async fn a_batch_that_was_refused_leaves_no_hole() {
         usage: None,
         variables: None,
         user_expressions: None,
+        payload: vec![],
         checkpoint: None,
     };
     let refused = log.append(&batch([text("a"), finished])).await;

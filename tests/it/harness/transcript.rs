@@ -95,6 +95,9 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
         Event::InputRequested { prompt, .. } => format!("{prompt:?}"),
         Event::InputClosed { outcome, .. } => json(outcome),
         Event::Comm { message, .. } => format!("{} {}", json(&message.comm), message.comm_id),
+        Event::CommHandled { at_seq, error } => {
+            format!("of {at_seq} {}", error.as_deref().unwrap_or_default())
+        }
         Event::DeadlineWarning { extendable_ms, .. } => format!("extendable by {extendable_ms} ms"),
         Event::DeadlineExtended {
             reason,

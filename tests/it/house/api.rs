@@ -2,6 +2,7 @@
 
 mod cells;
 mod events;
+mod jupyter;
 mod output;
 mod refusals;
 mod sessions;
@@ -64,6 +65,7 @@ impl Server {
             allowed_origins: vec!["https://app.example".to_owned()],
             allowed_hosts: Some(Vec::new()),
             max_upload_bytes: u64::MAX,
+            jupyter: evercell::api::jupyter::Config::default(),
             stopping: stopping.clone(),
         };
         change(&mut config);

@@ -1,4 +1,5 @@
-//! The life of a WebSocket, as a function over any sink and stream of messages: events out, commands in.
+//! The life of a WebSocket, as a function over any sink and stream of messages: events out, commands in. What they look like is each front
+//! end's own.
 //!
 //! Two loops in one task. The reading one carries out commands, also while the writing one waits for a slow client: an interrupt gets
 //! through a flood. The writing one sends replies before events. Both are bounded: a client that sends more commands at once than
@@ -10,18 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
+use axum::extract::ws::{CloseFrame, Message};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::commands::{Op, Reply, parse};
-use crate::api::error::{ApiError, Code, ErrorBody};
+use super::error::{ApiError, Code};
 
 /// How many commands of one client may be under way.
 const COMMANDS: usize = 64;
@@ -71,32 +69,35 @@ pub(crate) enum ReadFailure {
     Broken,
 }
 
-/// The events to send: stored bytes, in batches.
+/// The events to send, in batches.
 pub(crate) trait Events {
     /// The next ones; none when the session is over. Loses nothing when it is not waited for to the end.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Bytes>>, ApiError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Message>>, ApiError>> + Send;
+
+    /// What is said last when the log cannot be read on, beside the code that the connection is closed with.
+    fn bad_news(&self, error: &ApiError) -> Option<Message>;
 }
 
-/// Serves one client until either side has enough, and says why it ended. `carry_out` is called in the order of the messages; what it sends
-/// before it first waits is sent in that order.
+/// Serves one client until either side has enough, and says why it ended. `carry_out` is called with each message, in their order, and answers
+/// with messages, or not at all; what it does before it first waits is done in that order.
 pub(crate) async fn serve<Socket, E, C, Answer>(
     socket: Socket,
-    events: E,
+    mut events: E,
     carry_out: C,
     stopping: &CancellationToken,
 ) -> End
 where
     Socket: Stream<Item = Result<Message, ReadFailure>> + Sink<Message> + Send,
-    E: Events,
-    C: Fn(Op) -> Answer + Sync,
-    Answer: Future<Output = Result<Value, ApiError>> + Send,
+    E: Events + Send + Sync,
+    C: Fn(Message) -> Option<Answer> + Sync,
+    Answer: Future<Output = Vec<Message>> + Send,
 {
     let (mut sink, stream) = socket.split();
     let (replies, outbox) = mpsc::channel(REPLIES);
     let heard = Heard(Mutex::new(Instant::now()));
     let end = {
         let reading = read(stream, &carry_out, replies, &heard);
-        let writing = write(&mut sink, events, outbox, &heard);
+        let writing = write(&mut sink, &mut events, outbox, &heard);
         tokio::select! {
             biased;
             end = reading => end,
@@ -106,7 +107,7 @@ where
         }
     };
     // A client that reads nothing cannot be told.
-    let _ = timeout(FAREWELL, say_goodbye(&mut sink, &end)).await;
+    let _ = timeout(FAREWELL, say_goodbye(&mut sink, &end, &events)).await;
     end
 }
 
@@ -114,13 +115,13 @@ where
 async fn read<S, C, Answer>(
     stream: S,
     carry_out: &C,
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<Vec<Message>>,
     heard: &Heard,
 ) -> End
 where
     S: Stream<Item = Result<Message, ReadFailure>>,
-    C: Fn(Op) -> Answer,
-    Answer: Future<Output = Result<Value, ApiError>> + Send,
+    C: Fn(Message) -> Option<Answer>,
+    Answer: Future<Output = Vec<Message>> + Send,
 {
     tokio::pin!(stream);
     let mut under_way = FuturesUnordered::new();
@@ -136,20 +137,15 @@ where
         };
         heard.now();
         match understand(message) {
-            ControlFlow::Continue(None) => {}
-            ControlFlow::Continue(Some((reference, op))) => {
-                let answer = op.map(carry_out);
-                let mut reply = Box::pin(async move {
-                    let answer = match answer {
-                        Ok(answer) => answer.await,
-                        Err(error) => Err(error),
-                    };
-                    Reply::new(reference, answer)
-                });
+            ControlFlow::Continue(message) => {
+                let Some(answer) = carry_out(message) else {
+                    continue;
+                };
+                let mut answer = Box::pin(answer);
                 // Begun here, so that commands reach the session in the order in which they came.
-                match (&mut reply).now_or_never() {
+                match (&mut answer).now_or_never() {
                     Some(reply) => drop(replies.send(reply).await),
-                    None => under_way.push(reply),
+                    None => under_way.push(answer),
                 }
             }
             ControlFlow::Break(end) => return end,
@@ -157,36 +153,22 @@ where
     }
 }
 
-/// What a message asks for, if it asks for anything.
-type Asked = Option<(Option<Value>, Result<Op, ApiError>)>;
-
-fn understand(message: Option<Result<Message, ReadFailure>>) -> ControlFlow<End, Asked> {
+fn understand(message: Option<Result<Message, ReadFailure>>) -> ControlFlow<End, Message> {
     match message {
-        Some(Ok(Message::Text(text))) => {
-            let message = parse(&text);
-            ControlFlow::Continue(Some((message.reference, message.op)))
-        }
-        Some(Ok(Message::Binary(_))) => {
-            let error = ApiError::new(
-                Code::BinaryMessage,
-                "messages are JSON text; files go over /v1/sessions/{session}/files",
-            );
-            ControlFlow::Continue(Some((None, Err(error))))
-        }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => ControlFlow::Continue(None),
-        Some(Err(ReadFailure::BadText)) => ControlFlow::Break(End::BadText),
-        Some(Err(ReadFailure::TooLarge)) => ControlFlow::Break(End::TooLarge),
         Some(Ok(Message::Close(_)) | Err(ReadFailure::Broken)) | None => {
             ControlFlow::Break(End::ClientLeft)
         }
+        Some(Ok(message)) => ControlFlow::Continue(message),
+        Some(Err(ReadFailure::BadText)) => ControlFlow::Break(End::BadText),
+        Some(Err(ReadFailure::TooLarge)) => ControlFlow::Break(End::TooLarge),
     }
 }
 
 /// Sends replies, pings and events, in this order of importance.
 async fn write<S, E>(
     sink: &mut S,
-    mut events: E,
-    mut outbox: mpsc::Receiver<Reply>,
+    events: &mut E,
+    mut outbox: mpsc::Receiver<Vec<Message>>,
     heard: &Heard,
 ) -> End
 where
@@ -195,25 +177,26 @@ where
 {
     let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut batch: VecDeque<Bytes> = VecDeque::new();
+    let mut batch: VecDeque<Message> = VecDeque::new();
     loop {
-        let message = tokio::select! {
+        let messages = tokio::select! {
             biased;
-            Some(reply) = outbox.recv() => text(&reply),
-            _ = pings.tick() => Message::Ping(Bytes::new()),
-            event = next_event(&mut batch, &mut events) => match event {
-                Ok(message) => message,
+            Some(reply) = outbox.recv() => reply,
+            _ = pings.tick() => vec![Message::Ping(Bytes::new())],
+            event = next_event(&mut batch, events) => match event {
+                Ok(message) => vec![message],
                 Err(end) => return end,
             },
         };
         let began = Instant::now();
+        for message in messages {
+            let is_last = matches!(message, Message::Close(_));
+            if sink.feed(message).await.is_err() || is_last && sink.flush().await.is_ok() {
+                return End::ClientLeft;
+            }
+        }
         // Within a batch nothing is flushed: the sink does so by itself when it has enough.
-        let sent = if batch.is_empty() {
-            sink.send(message).await
-        } else {
-            sink.feed(message).await
-        };
-        if sent.is_err() {
+        if batch.is_empty() && sink.flush().await.is_err() {
             return End::ClientLeft;
         }
         if began.elapsed() > STUCK {
@@ -231,14 +214,12 @@ where
 
 /// The next event, from the batch or else from the log. Nothing is lost when this is not waited for to the end.
 async fn next_event<E: Events>(
-    batch: &mut VecDeque<Bytes>,
+    batch: &mut VecDeque<Message>,
     events: &mut E,
 ) -> Result<Message, End> {
     loop {
         if let Some(event) = batch.pop_front() {
-            return Ok(Message::Text(
-                Utf8Bytes::try_from(event).expect("stored events are JSON"),
-            ));
+            return Ok(event);
         }
         match events.next().await {
             Ok(Some(next)) => batch.extend(next),
@@ -248,16 +229,8 @@ async fn next_event<E: Events>(
     }
 }
 
-fn text(value: &impl Serialize) -> Message {
-    Message::Text(
-        serde_json::to_string(value)
-            .expect("our own words are JSON")
-            .into(),
-    )
-}
-
 /// Says why the connection ends, as far as the client still listens.
-async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End) {
+async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End, events: &impl Events) {
     let (code, reason) = match end {
         End::ClientLeft => {
             let _ = sink.close().await;
@@ -273,11 +246,9 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End) {
         End::Silent => (4408, "nothing was heard for a minute".to_owned()),
         End::LogError(error) => {
             // The reason of a close frame is too short for the facts.
-            let _ = sink
-                .feed(text(&ErrorBody {
-                    error: error.detail(),
-                }))
-                .await;
+            if let Some(message) = events.bad_news(error) {
+                let _ = sink.feed(message).await;
+            }
             let code = match error.code() {
                 Code::EventsTrimmed => 4410,
                 Code::CursorAhead => 4409,

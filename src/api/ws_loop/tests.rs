@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::PollSender;
 
 use super::*;
+use crate::api::native::commands::Op;
+use crate::api::native::ws::answering;
 
 /// The server's end of a connection.
 struct Socket {
@@ -51,7 +53,7 @@ impl Sink<Message> for Socket {
 struct Client {
     say: mpsc::Sender<Result<Message, ReadFailure>>,
     hear: mpsc::Receiver<Message>,
-    log: mpsc::Sender<Result<Option<Vec<Bytes>>, ApiError>>,
+    log: mpsc::Sender<Result<Option<Vec<Message>>, ApiError>>,
     /// A permit for each command that may be answered.
     answers: Arc<Semaphore>,
     begun: Arc<AtomicUsize>,
@@ -59,14 +61,18 @@ struct Client {
     serving: JoinHandle<End>,
 }
 
-struct Log(mpsc::Receiver<Result<Option<Vec<Bytes>>, ApiError>>);
+struct Log(mpsc::Receiver<Result<Option<Vec<Message>>, ApiError>>);
 
 impl Events for Log {
-    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, ApiError> {
+    async fn next(&mut self) -> Result<Option<Vec<Message>>, ApiError> {
         match self.0.recv().await {
             Some(next) => next,
             None => std::future::pending().await,
         }
+    }
+
+    fn bad_news(&self, error: &ApiError) -> Option<Message> {
+        Some(Message::Text(error.code().as_str().into()))
     }
 }
 
@@ -100,7 +106,9 @@ impl Client {
         };
         let token = stopping.clone();
         let serving =
-            tokio::spawn(async move { serve(socket, Log(events), carry_out, &token).await });
+            tokio::spawn(
+                async move { serve(socket, Log(events), answering(carry_out), &token).await },
+            );
         Self {
             say,
             hear,
@@ -123,7 +131,7 @@ impl Client {
     async fn log(&self, events: &[&str]) {
         let events = events
             .iter()
-            .map(|event| Bytes::copy_from_slice(event.as_bytes()))
+            .map(|event| Message::Text((*event).into()))
             .collect();
         self.log.send(Ok(Some(events))).await.unwrap();
     }
@@ -322,11 +330,11 @@ async fn the_end_is_told_by_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trimmed_cursor_is_told_with_where_to_go_on() {
+async fn bad_news_is_told_before_the_end() {
     let mut client = Client::connect();
     let error = ApiError::new(Code::EventsTrimmed, "gone").with("first_available", 41);
     client.log.send(Err(error)).await.unwrap();
-    assert_eq!(client.hear_json().await["error"]["first_available"], 41);
+    assert_eq!(client.hear_text().await, "events_trimmed");
     assert_eq!(
         client.hear_close().await,
         (4410, "events_trimmed".to_owned())
