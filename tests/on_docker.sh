@@ -14,7 +14,8 @@ skip() {
 command -v docker >/dev/null || skip "\`docker\` is not installed"
 docker version >/dev/null 2>&1 || skip "no Docker engine answers"
 
-kernel-image/build-image.sh
+cargo build --locked --quiet
+SERVER=target/debug/evercell kernel-image/build-image.sh
 export TEST_BACKEND=docker
 # What is not here has nothing to do with where a kernel runs, or takes the machine for itself.
 stories='test(/^(isolation::(attacks|exhaustion|docker)|world::(adoption|containers|engine|files|kernel|limits|resume|rollback))::/) and not test(/hundred_sessions|gigabyte/)'
@@ -36,6 +37,7 @@ if docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' | gr
 else
     echo "skipped: stories in gVisor, since the engine has no runtime \`runsc\`" | tee --append "${TEST_SKIPPED:-/dev/null}"
 fi
+tests/in_compose.sh || status=$?
 # One that was made and not yet started when a test killed its server is removed by the next server of the same data, which there is not.
 docker ps --all --quiet --filter label=evercell.server --filter status=created | xargs --no-run-if-empty docker rm >/dev/null
 left=$(docker ps --all --quiet --filter label=evercell.server | wc -l)
