@@ -74,9 +74,10 @@ impl Way {
         ]
     }
 
+    /// A server that makes each container when it is wanted, but for the one that a start is proved with.
     async fn server(&self) -> Server {
-        let arguments = self.arguments();
-        Server::start_with(&arguments.each_ref().map(String::as_str)).await
+        let [flag, host] = self.arguments();
+        Server::start_with(&[&flag, &host, "--pool-max", "0"]).await
     }
 }
 
@@ -138,16 +139,12 @@ async fn an_engine_that_goes_away_takes_no_session_with_it() {
     let result = server.run("s", "import os; os._exit(1)").await;
     assert_eq!(result["state"]["verdict"], "rolled_back", "{result:#}");
     assert_eq!(server.prints("s", "print(x + 1)").await, "42\n");
-    // One that is warm may be there; then there is none.
-    for id in ["t", "u"] {
-        server.open(id).await;
-        server.run(id, "y = 1").await;
-    }
+    server.open("u").await;
     let why = problem(&server, "u").await;
     assert!(why.contains("the Docker engine does not answer"), "{why}");
     assert_eq!(
         server.request("DELETE", "/v1/sessions/s", b"").await.status,
-        200
+        204
     );
 
     way.becomes(Traffic::Flows);
@@ -192,20 +189,16 @@ async fn an_engine_that_hangs_hangs_nobody_who_does_not_need_it() {
     }
     let mut way = Way::new();
     let server = way.server().await;
-    for id in ["s", "t"] {
-        server.open(id).await;
-    }
+    server.open("s").await;
     server.prints("s", "x = 41; print(x)").await;
     way.becomes(Traffic::Hangs);
     // It waits for a container.
-    let mut waiting = server.socket("t", 0).await;
-    waiting.execute("import sys; sys.exit()").await;
-    server
-        .request("POST", "/v1/sessions/t/restart", b"{}")
-        .await;
+    server.open("t").await;
     assert_eq!(server.prints("s", "print(x + 1)").await, "42\n");
     assert_eq!(server.get("/v1/sessions").await.status, 200);
+    // What was being asked breaks off.
     way.becomes(Traffic::Flows);
+    problem(&server, "t").await;
     assert_eq!(server.prints("t", "print('goes on')").await, "goes on\n");
 }
 
@@ -216,6 +209,7 @@ async fn what_an_engine_refuses_is_told_and_leaves_nothing() {
     }
     let mut way = Way::new();
     let server = way.server().await;
+    server.open("the-one-that-is-warm").await;
     for (id, status, message) in [
         (
             "full",
@@ -229,12 +223,7 @@ async fn what_an_engine_refuses_is_told_and_leaves_nothing() {
         ),
     ] {
         way.becomes(Traffic::Refused(status, message));
-        // The one that is warm goes first.
-        let spare = format!("{id}-spare");
-        for id in [&spare, id] {
-            server.open(id).await;
-            server.run(id, "y = 1").await;
-        }
+        server.open(id).await;
         let why = problem(&server, id).await;
         assert!(why.contains(message), "{why}");
         way.becomes(Traffic::Flows);
