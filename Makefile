@@ -17,9 +17,13 @@ ARGS ?=
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
+# What sandboxes are made of: make run BACKEND=docker
+BACKEND ?= native
+
 .PHONY: run
-run: build env ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell
-	@exec target/release/evercell serve --data-dir ./.evercell --python-env $(VENV) --kernel-lib kernel-image $(ARGS)
+run: build $(if $(filter docker,$(BACKEND)),image,env) ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell; BACKEND=docker
+	@exec target/release/evercell serve --data-dir ./.evercell --backend $(BACKEND) \
+		$(if $(filter docker,$(BACKEND)),,--python-env $(VENV) --kernel-lib kernel-image) $(ARGS)
 
 .PHONY: build
 build: prerequisites ## Build the server with optimisations
@@ -28,6 +32,14 @@ build: prerequisites ## Build the server with optimisations
 .PHONY: env
 env: prerequisites ## Make the Python environment of the kernels in ./.venv
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV)
+
+.PHONY: image
+image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, AGENT
+	@kernel-image/build-image.sh
+
+.PHONY: server-image
+server-image: build ## Build the image of the kernels and one of the server itself, for deploy/compose.yaml
+	@SERVER=target/release/evercell kernel-image/build-image.sh
 
 .PHONY: env-test
 env-test: prerequisites
@@ -56,7 +68,7 @@ env-jupyter: prerequisites
 	@PYTHON="$(PYTHON)" tests/jupyter/setup-env.sh .venv-jupyter
 
 .PHONY: test
-test: env-test env-jupyter web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
+test: env-test env-jupyter web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -69,6 +81,7 @@ test: env-test env-jupyter web-env ## Run all tests; as root, those of isolation
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation and rollback as an ordinary user")
+	tests/on_docker.sh || failed+=("stories in containers")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
 	if ! $(NODE_READY); then
 		echo "skipped: the notebook's tests, since Node 20.19 or newer is not installed" >> "$$skipped"
