@@ -50,8 +50,7 @@ env-jupyter: prerequisites
 	@PYTHON="$(PYTHON)" tests/jupyter/setup-env.sh .venv-jupyter
 
 .PHONY: test
-test: env-test ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
-test: env-test env-jupyter ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
+test: env-test env-jupyter ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
