@@ -28,14 +28,13 @@ else
         cargo test --locked --test it "$stories" -- --test-threads 2 || status=$?
     done
 fi
-# In gVisor too, where the engine has it: that cells run, stream, are stopped and end. What is not here needs something that gVisor does not have, or ends
-# gVisor itself now and then; see docs/docker.md.
-if docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' | grep -qw runsc; then
+# In gVisor, when asked: what Debian packages as runsc (2022) ends itself now and then when it has to fork and to interrupt, and a test that may fail
+# for that says nothing. What passes in it otherwise stands in docs/docker.md.
+if [ -n "${TEST_GVISOR:-}" ]; then
     echo "stories in gVisor"
-    EVERCELL_DOCKER_RUNTIME=runsc cargo test --locked --test it --quiet -- --test-threads 2 \
-        world::kernel:: world::resume:: || status=$?
+    EVERCELL_DOCKER_RUNTIME=runsc cargo test --locked --test it --quiet -- --test-threads 2 world::kernel:: world::resume:: world::rollback:: || status=$?
 else
-    echo "skipped: stories in gVisor, since the engine has no runtime \`runsc\`" | tee --append "${TEST_SKIPPED:-/dev/null}"
+    echo "skipped: stories in gVisor, since TEST_GVISOR=1 did not ask for them" | tee --append "${TEST_SKIPPED:-/dev/null}"
 fi
 tests/in_compose.sh || status=$?
 # One that was made and not yet started when a test killed its server is removed by the next server of the same data, which there is not.
