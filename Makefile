@@ -17,9 +17,13 @@ ARGS ?=
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
+# What sandboxes are made of: make run BACKEND=docker
+BACKEND ?= native
+
 .PHONY: run
-run: build env ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell
-	@exec target/release/evercell serve --data-dir ./.evercell --python-env $(VENV) --kernel-lib kernel-image $(ARGS)
+run: build $(if $(filter docker,$(BACKEND)),image,env) ## Build, set up Python and serve on 127.0.0.1:8888, with all data in ./.evercell; BACKEND=docker
+	@exec target/release/evercell serve --data-dir ./.evercell --backend $(BACKEND) \
+		$(if $(filter docker,$(BACKEND)),,--python-env $(VENV) --kernel-lib kernel-image) $(ARGS)
 
 .PHONY: build
 build: prerequisites ## Build the server with optimisations
@@ -29,16 +33,42 @@ build: prerequisites ## Build the server with optimisations
 env: prerequisites ## Make the Python environment of the kernels in ./.venv
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV)
 
+.PHONY: image
+image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, AGENT
+	@kernel-image/build-image.sh
+
+.PHONY: server-image
+server-image: build ## Build the image of the kernels and one of the server itself, for deploy/compose.yaml
+	@SERVER=target/release/evercell kernel-image/build-image.sh
+
 .PHONY: env-test
 env-test: prerequisites
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV) --with-tests
+
+# What tells whether the notebook can be built and tested here: nothing else needs Node.
+NODE_READY := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: web-env
+web-env:
+	@! $(NODE_READY) || [ web/node_modules/.package-lock.json -nt web/package-lock.json ] || npm --prefix web ci --no-audit --no-fund --loglevel=error
+
+.PHONY: web
+web: web-env ## Build the notebook into web/dist, which is part of the program; needs Node 20.19 or newer
+	@$(NODE_READY) || { echo "missing: Node 20.19 or newer" >&2; exit 1; }
+	npm --prefix web run build
+
+.PHONY: pictures
+pictures: web-env env-test ## Take the pictures of the notebook in docs/notebook
+	@cargo build --locked --quiet --bin evercell
+	SCREENSHOTS="$(CURDIR)/docs/notebook" CHROMIUM="$(CHROMIUM)" npm --prefix web run test:browser -- looks
 
 .PHONY: env-jupyter
 env-jupyter: prerequisites
 	@PYTHON="$(PYTHON)" tests/jupyter/setup-env.sh .venv-jupyter
 
 .PHONY: test
-test: env-test env-jupyter ## Run all tests; as root, those of isolation and rollback once more as an ordinary user
+test: env-test env-jupyter web-env ## Run all tests; as root, those of isolation and rollback once more as an ordinary user, and the stories in containers
 	@# All of them, so that one failure does not hide another.
 	failed=()
 	skipped=$$(mktemp)
@@ -51,7 +81,19 @@ test: env-test env-jupyter ## Run all tests; as root, those of isolation and rol
 	fi
 	cargo test --locked --quiet --doc || failed+=("examples in the documentation")
 	tests/as_user.sh || failed+=("isolation and rollback as an ordinary user")
+	tests/on_docker.sh || failed+=("stories in containers")
 	(cd kernel-image && ../$(VENV)/bin/python -m pytest) || failed+=("Python tests")
+	if ! $(NODE_READY); then
+		echo "skipped: the notebook's tests, since Node 20.19 or newer is not installed" >> "$$skipped"
+	else
+		npm --prefix web test --silent || failed+=("the notebook's parts")
+		if [ -z "$(CHROMIUM)" ]; then
+			echo "skipped: the notebook in a browser, since chromium is not installed" >> "$$skipped"
+		else
+			cargo build --locked --quiet --bin evercell
+			CHROMIUM="$(CHROMIUM)" npm --prefix web run --silent test:browser || failed+=("the notebook in a browser")
+		fi
+	fi
 	sort -u "$$skipped"
 	rm -f "$$skipped"
 	[ $${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; }
@@ -62,13 +104,18 @@ chaos: env-test ## Inject a thousand faults and check what is left: make chaos C
 		cargo test --locked --test it chaos:: -- --nocapture --test-threads 1
 
 .PHONY: lint
-lint: env-test ## Check format, lints, documentation, imports and licences; warnings are errors
+lint: env-test web-env ## Check format, lints, documentation, imports and licences; warnings are errors
 	@cargo fmt --check
 	cargo clippy --locked --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --quiet --test tidy
 	$(VENV)/bin/ruff check kernel-image bench examples tests/jupyter
 	$(VENV)/bin/ruff format --check kernel-image bench examples tests/jupyter
+	if $(NODE_READY); then
+		npm --prefix web run --silent check
+	else
+		echo "skipped: the notebook's sources, and whether web/dist is built from them, since Node 20.19 or newer is not installed"
+	fi
 	if command -v cargo-deny >/dev/null; then
 		cargo deny --log-level error check bans licenses sources
 		if cargo deny --log-level off fetch db; then
@@ -98,7 +145,7 @@ bench: build env ## Measure, beside Jupyter Kernel Gateway on the same machine i
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included; ./.evercell stays
 	@cargo clean
-	rm -rf $(VENV) $(VENV).lock .venv-jupyter
+	rm -rf $(VENV) $(VENV).lock .venv-jupyter web/node_modules
 
 # Names everything that is missing at once, with the line that installs it.
 .PHONY: prerequisites

@@ -14,6 +14,7 @@ from statistics import median
 from time import monotonic
 
 import checkpoint
+import docker
 import machine
 import processes
 import report
@@ -41,6 +42,8 @@ PLAN: dict[str, tuple[type[System], tuple[str, ...]]] = {
 }
 
 
+# What has a table of its own.
+OWN = {"checkpoint", "docker"}
 # How often a whole analysis, and a crash, is repeated.
 ANALYSES, CRASHES = 3, 5
 
@@ -56,7 +59,9 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="put the tables into README.md and docs/jupyter.md, between their markers",
     )
-    parser.add_argument("--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}, checkpoint")
+    parser.add_argument(
+        "--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}, checkpoint, docker"
+    )
     parser.add_argument("--skip", metavar="SYSTEM,...", default="", help=f"leave out: {', '.join(PLAN)}")
     return parser.parse_args()
 
@@ -73,6 +78,16 @@ async def measure_checkpoints(system: checkpoint.CheckpointEvercell, quick: bool
         samples |= await checkpoint.state(system, 1 if quick else CRASHES)
     say(f"{system.name}: {len(samples)} figures")
     return samples
+
+
+def measure_containers(directory: Path, quick: bool) -> dict[str, Samples]:
+    """What containers cost, where they can be made."""
+    if not docker.is_here():
+        say(f"skipped: containers, since there is no engine with the image `{docker.IMAGE}` (make image)")
+        return {}
+    samples = asyncio.run(docker.measure(directory, 3 if quick else 10))
+    say(f"{docker.DockerEvercell.name}: {len(samples)} figures")
+    return {docker.DockerEvercell.name: samples}
 
 
 async def measure(system: System, rows: list[str], sizes: Sizes) -> Samples:
@@ -94,7 +109,7 @@ def main() -> None:
     """Measures and reports."""
     asked = arguments()
     sizes = QUICK if asked.quick else Sizes()
-    only = set(asked.only.split(",")) - {"checkpoint"} if asked.only else set(ROWS)
+    only = set(asked.only.split(",")) - OWN if asked.only else set(ROWS)
     skipped = {name for name in asked.skip.split(",") if name}
     if unknown := (only - set(ROWS)) | (skipped - set(PLAN)):
         raise SystemExit(f"bench: there is no {', '.join(sorted(unknown))}")
@@ -119,6 +134,8 @@ def main() -> None:
             if asked.only is None or "checkpoint" in asked.only.split(","):
                 system = checkpoint.CheckpointEvercell(Path(directory) / "checkpoint")
                 results[system.name] = asyncio.run(measure_checkpoints(system, asked.quick))
+            if asked.only is None or "docker" in asked.only.split(","):
+                results |= measure_containers(Path(directory) / "docker", asked.quick)
     except KeyboardInterrupt:
         raise SystemExit("bench: stopped") from None
     finally:
@@ -127,6 +144,8 @@ def main() -> None:
     text = report.table(results)
     if own := results.get(checkpoint.CheckpointEvercell.name):
         text += "\n\n" + checkpoint.table(own)
+    if containers := results.get(docker.DockerEvercell.name):
+        text += "\n\n" + docker.table(containers)
     text += "\n\n" + report.notes(results, facts, asdict(sizes))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     record = {"machine": facts, "sizes": asdict(sizes), "results": results}

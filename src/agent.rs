@@ -48,6 +48,8 @@ pub struct Setup {
     pub sandbox: SandboxId,
     /// A Unix stream socket on which the server connects; bound and listening.
     pub listener: OwnedFd,
+    /// Who may connect there.
+    pub visitors: Visitors,
     /// Where kernels come from.
     pub kernels: KernelSource,
     /// The `JAIL` of `kernel-image/PROTOCOL.md`, given to each kernel as it is.
@@ -58,6 +60,18 @@ pub struct Setup {
     pub gauges: Gauges,
     /// Limits that the agent watches, until it is told others.
     pub config: AgentConfig,
+}
+
+/// What a connection begins with when an agent has to know whether it comes from its server.
+pub type Secret = [u8; 32];
+
+/// Who may connect to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visitors {
+    /// Whoever can: the socket is out of the sandbox's reach.
+    All,
+    /// Those who begin with this secret: kernels can get at the socket.
+    Knowing(Secret),
 }
 
 /// Where kernels come from.
@@ -92,6 +106,8 @@ pub struct Gauges {
     pub memory_stat: Option<OwnedFd>,
     /// Processor time of the kernel's cgroup.
     pub cpu: Option<CpuGauge>,
+    /// Bytes of that memory which are not the session's: libraries that no zygote shares, and the agent itself.
+    pub beside: u64,
 }
 
 /// Processor time of a cgroup.

@@ -10,8 +10,10 @@ mod frame;
 pub mod jupyter;
 mod native;
 mod serve;
+mod web;
 mod ws_loop;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -36,6 +38,9 @@ pub struct Config {
     pub allowed_hosts: Option<Vec<String>>,
     /// The longest file that may be uploaded, in bytes; the workspace's quota holds anyway.
     pub max_upload_bytes: u64,
+    /// The file with plotly's script, which the notebook draws figures with: that of the kernels' own plotly, so that both are of one version. None
+    /// where it is not installed.
+    pub plotly: Option<PathBuf>,
     /// How it is for Jupyter's clients.
     pub jupyter: jupyter::Config,
     /// Cancelled when the server stops: what waits or streams ends then.
@@ -138,7 +143,10 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(from_fn_with_state(api.clone(), auth::require_token));
     Router::new()
-        .route("/", get(about::landing))
+        .route("/", get(web::page))
+        .route("/frame.html", get(web::frame))
+        .route("/assets/{name}", get(web::asset))
+        .route("/libraries/{name}", get(web::library))
         .route("/healthz", get(about::health))
         .route("/readyz", get(about::ready))
         .route("/version", get(about::version))

@@ -49,7 +49,7 @@ struct Cli {
 enum Command {
     /// Serve sessions until SIGTERM or Ctrl-C.
     ///
-    /// Prints one line to stdout as soon as it can serve: `evercell is ready at http://…/?token=…`. Logs go to stderr. At the first signal
+    /// Prints one line to stdout as soon as it can serve: `evercell is ready at http://…/#token=…`. Logs go to stderr. At the first signal
     /// it takes no more cells, waits `--grace` for running ones, interrupts the rest, and stops; at the second it does not wait.
     #[command(after_help = SERVE_HELP)]
     Serve(Box<Flags>),
@@ -98,17 +98,29 @@ enum Hidden {
     ZygoteInit(agent::ZygoteInit),
     /// Try out what isolation needs.
     SandboxProbe,
+    /// Become PID 1 of a container.
+    ContainerInit(agent::ContainerInit),
+    /// Bring a connection to the agent of a container.
+    ContainerRelay,
 }
 
 /// Runs the program; what it returns is the exit code of the process.
 pub fn main() -> ExitCode {
     let first = std::env::args_os().nth(1);
-    let hidden = ["sandbox-init", "zygote-init", "sandbox-probe"];
+    let hidden = [
+        "sandbox-init",
+        "zygote-init",
+        "sandbox-probe",
+        "container-init",
+        "container-relay",
+    ];
     if first.is_some_and(|word| hidden.iter().any(|hidden| word == *hidden)) {
         return match Hidden::parse() {
             Hidden::SandboxInit(arguments) => agent::sandbox_init(&arguments),
             Hidden::ZygoteInit(arguments) => agent::zygote_init(&arguments),
             Hidden::SandboxProbe => agent::sandbox_probe(),
+            Hidden::ContainerInit(arguments) => agent::container_init(&arguments),
+            Hidden::ContainerRelay => agent::container_relay(),
         };
     }
     let outcome = match Cli::parse().command {

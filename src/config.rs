@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::model::limits::{Limits, MIB, Timeouts};
 use crate::model::settings::Settings;
-use flags::{BackendName, CeilingFlags, DataFlags, Durability, Flags, KernelFlags};
+use crate::sandbox::docker::Link;
+use flags::{BackendName, CeilingFlags, DataFlags, Durability, Flags, KernelFlags, LinkName};
 use units::{Switchable, show_duration, show_size};
 
 /// Less would end kernels before a server that was killed can be there again.
@@ -69,13 +70,25 @@ pub struct Config {
 
 /// Where kernels come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kernels {
-    /// The Python environment.
-    pub python_env: PathBuf,
-    /// The directory that holds `pykernel`.
-    pub kernel_lib: PathBuf,
-    /// How sandboxes are made.
-    pub backend: BackendName,
+pub enum Kernels {
+    /// Sandboxes out of Linux namespaces.
+    Native {
+        /// The Python environment.
+        python_env: PathBuf,
+        /// The directory that holds `pykernel`.
+        kernel_lib: PathBuf,
+    },
+    /// Containers.
+    Docker {
+        /// Where the engine is, if not at the usual place.
+        host: Option<String>,
+        /// The image.
+        image: String,
+        /// The engine's runtime, if not its default.
+        runtime: Option<String>,
+        /// How agents are reached, if that was said.
+        link: Option<Link>,
+    },
 }
 
 /// What every client has to show. Neither `Debug` nor a log shows it.
@@ -182,6 +195,8 @@ pub struct Surroundings {
     pub data_home: Option<PathBuf>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
     /// The directory of this program.
     pub program_dir: Option<PathBuf>,
     /// The working directory.
@@ -200,6 +215,9 @@ impl Surroundings {
         Self {
             data_home: dir("XDG_DATA_HOME"),
             home: dir("HOME"),
+            docker_host: env::var_os("DOCKER_HOST")
+                .and_then(|host| host.into_string().ok())
+                .filter(|host| !host.is_empty()),
             program_dir: env::current_exe()
                 .ok()
                 .and_then(|program| program.parent().map(Path::to_owned)),
@@ -254,10 +272,9 @@ impl Kernels {
             let path = flag.as_deref().unwrap_or(Path::new(local));
             around.working_dir.join(path)
         };
-        Self::new(flags, around).unwrap_or_else(|_| Self {
+        Self::new(flags, around).unwrap_or_else(|_| Self::Native {
             python_env: or(&flags.python_env, ".venv"),
             kernel_lib: or(&flags.kernel_lib, "kernel-image"),
-            backend: flags.backend,
         })
     }
 
@@ -266,6 +283,18 @@ impl Kernels {
     /// # Errors
     /// Something is not where it was said to be, or where it is looked for.
     pub fn new(flags: &KernelFlags, around: &Surroundings) -> Result<Self, ConfigError> {
+        if flags.backend == BackendName::Docker {
+            let docker = &flags.docker;
+            return Ok(Self::Docker {
+                host: docker.docker_host.clone().or(around.docker_host.clone()),
+                image: docker.docker_image.clone(),
+                runtime: docker.docker_runtime.clone(),
+                link: docker.docker_link.map(|link| match link {
+                    LinkName::Socket => Link::Socket,
+                    LinkName::Exec => Link::Exec,
+                }),
+            });
+        }
         let is_env = |path: &Path| path.join("bin/python").exists();
         let is_lib = |path: &Path| path.join("pykernel/__init__.py").exists();
         let given = |path: &PathBuf, fits: &dyn Fn(&Path) -> bool| {
@@ -284,10 +313,9 @@ impl Kernels {
             Some(path) => given(path, &is_lib),
             None => around.look_for("kernel-image", "share/evercell/kernel", is_lib),
         };
-        Ok(Self {
+        Ok(Self::Native {
             python_env: python_env.map_err(ConfigError::NoPythonEnv)?,
             kernel_lib: kernel_lib.map_err(ConfigError::NoKernelLib)?,
-            backend: flags.backend,
         })
     }
 }

@@ -4,10 +4,14 @@
 //! destroys it completely. A backend never runs code unsandboxed: where the host cannot isolate, it refuses and says what is missing.
 
 pub mod check;
+pub mod docker;
 pub mod native;
+mod owners;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -80,6 +84,14 @@ pub enum SandboxError {
         /// How to get it.
         hint: String,
     },
+    /// The engine that makes containers lacks something, or is not there.
+    #[error("the Docker backend cannot be used: {missing}\n\nhint: {hint}")]
+    Engine {
+        /// What is missing.
+        missing: String,
+        /// How to get it.
+        hint: String,
+    },
     /// There is no such sandbox.
     #[error("there is no sandbox `{0}`")]
     NotFound(SandboxId),
@@ -120,4 +132,31 @@ pub enum SandboxError {
         /// How long.
         seconds: u64,
     },
+}
+
+/// The sandboxes that have a directory of their own in this one.
+fn ids_in(run: &Path) -> impl Iterator<Item = SandboxId> + use<> {
+    let entries = fs::read_dir(run).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Closes a directory to users who are neither its owner nor in its group.
+///
+/// Whoever runs in a sandbox of an ordinary user can make files in the workspace that run as that user when somebody executes them
+/// (setuid). In the sandbox that means nothing; on the host it would.
+fn keep_others_out(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o770))
+}
+
+/// A short name that is always the same for a directory, and of which there is one for each server.
+fn name_of(directory: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }

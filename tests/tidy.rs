@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("axum", &["api", "cli"]),
+    ("bollard", &["sandbox"]),
     ("clap", &["cli", "config"]),
     ("humantime", &["cli", "config"]),
     ("hyper", &["api", "cli"]),
@@ -140,6 +141,28 @@ fn nothing_is_unfinished_without_an_issue() {
         }
     }
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn the_image_is_labelled_with_what_it_is_made_from() {
+    let text =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let dockerfile = text("kernel-image/Dockerfile");
+    let version = format!("ARG VERSION={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(
+        dockerfile.contains(&version),
+        "kernel-image/Dockerfile: `{version}` is missing"
+    );
+    let protocol = text("src/protocol.rs");
+    let generation = protocol
+        .split_once("pub const GENERATION: u32 = ")
+        .and_then(|(_, rest)| rest.split_once(';'))
+        .map(|(generation, _)| format!("ARG PROTOCOL={generation}\n"))
+        .unwrap();
+    assert!(
+        dockerfile.contains(&generation),
+        "kernel-image/Dockerfile: `{generation}` is missing"
+    );
 }
 
 // --- reading sources ---------------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ def main(arguments):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    # 2. Imports, the shell, one warm cell, the collector frozen.
+    # 2. Imports, the shell, the collector frozen: everything for all kernels to come, the least for this one.
     from . import preload, start, zygote
 
-    prepared = start.Prepared()
+    prepared = start.Prepared(has_libraries=options.command == "zygote")
 
     # 3. Whose kernel: forked for a request, or this process itself.
     if options.command == "zygote":

@@ -7,6 +7,7 @@ settings name.
 """
 
 import contextlib
+import importlib.machinery
 import importlib.util
 import os
 import pathlib
@@ -21,24 +22,64 @@ def cache_directory():
     return pathlib.Path(sys.prefix, "share", "evercell", "matplotlib")
 
 
-@contextlib.contextmanager
-def reading_cache():
-    """Lets matplotlib take `cache_directory()` as its own while it is imported, though it cannot write there.
+def when_imported(act):
+    """Prepares matplotlib when it is imported, by whomever, and calls `act` then."""
+    sys.meta_path.insert(0, _Preparation(act))
 
-    matplotlib refuses a directory that is not writable and makes a temporary one, with a warning; and it
-    remembers the one it found, which must not happen here, since the session that comes later has a home of
-    its own.
+
+class _Preparation:
+    """Stands before the finders of modules until matplotlib has come."""
+
+    def __init__(self, act):
+        self.act = act
+        self.loader = None
+
+    def find_spec(self, name, path=None, target=None):
+        """Finds matplotlib as it would have been found, and stands in for its loader."""
+        if name != "matplotlib":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        """Leaves it to the loader of matplotlib."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        """Runs the module and prepares it. When that is interrupted, it is as if it was never imported."""
+        module.__spec__.loader = module.__loader__ = self.loader
+        with _own_settings(module.__spec__):
+            self.loader.exec_module(module)
+        with _own_cache(module):
+            add_cjk_fallback()
+        self.act()
+        sys.meta_path.remove(self)
+
+
+@contextlib.contextmanager
+def _own_settings(spec):
+    """Lets matplotlib read the settings that it comes with, not those of a home directory.
+
+    It refuses a directory that is not writable and makes a temporary one, with a warning; and it remembers
+    the one it found, which must not happen here: the session that comes later has a home of its own.
     """
-    data = importlib.util.find_spec("matplotlib").submodule_search_locations[0]
+    data = spec.submodule_search_locations[0]
     before = os.environ.get("MATPLOTLIBRC")
     os.environ["MATPLOTLIBRC"] = os.path.join(data, "mpl-data", "matplotlibrc")
     try:
-        import matplotlib
+        yield
     finally:
         del os.environ["MATPLOTLIBRC"]
         if before is not None:
             os.environ["MATPLOTLIBRC"] = before
 
+
+@contextlib.contextmanager
+def _own_cache(matplotlib):
+    """Lets matplotlib take its list of fonts from `cache_directory()`, though it cannot write there."""
     originals = matplotlib.get_configdir, matplotlib.get_cachedir
     matplotlib.get_configdir = matplotlib.get_cachedir = lambda: str(cache_directory())
     try:
@@ -87,7 +128,9 @@ def build():
     """Makes the list of fonts for this environment; called once by `setup-env.sh`."""
     directory = cache_directory()
     directory.mkdir(parents=True, exist_ok=True)
-    with reading_cache():
+    with _own_settings(importlib.util.find_spec("matplotlib")):
+        import matplotlib
+    with _own_cache(matplotlib):
         from matplotlib import font_manager
     found = {entry.name for entry in font_manager.fontManager.ttflist}
     print(f"  {len(found)} font families; CJK: {next((f for f in CJK_FAMILIES if f in found), 'none')}")

@@ -6,6 +6,7 @@ this part", a missing one is an error, so that a misspelt word never leaves a ke
 """
 
 import base64
+import contextlib
 import os
 import resource
 import signal
@@ -114,7 +115,9 @@ def _limits(jail, _descriptors):
         present = resource.getrlimit(which)[1]
         # Never above what is there: raising is a privilege, and lower is what was wanted.
         hard = _lower(hard, present)
-        resource.setrlimit(which, (_lower(soft, hard), hard))
+        # Lowering never fails on Linux. Where it does, the runtime has no such limit (gVisor).
+        with contextlib.suppress(ValueError):
+            resource.setrlimit(which, (_lower(soft, hard), hard))
     score = jail["oom_score_adj"]
     if score is not None:
         try:

@@ -3,6 +3,9 @@
 A kernel forked from the zygote has all of this at no cost, and shares its memory. What is in the list is what
 conversations about data use; what is not (statsmodels, sympy, plotly, altair) is wanted by few of them, and
 every module makes every fork a little dearer.
+
+A kernel without a zygote has the libraries when it has rehearsed, as those of the warm pool have. One that is
+made while somebody waits begins with the shell alone, and imports what its cells ask for.
 """
 
 import contextlib
@@ -17,8 +20,8 @@ import sys
 
 from . import fonts, linux
 
-MODULES = (
-    # The shell and what it imports at its first cell, completion and traceback.
+# The shell and what it imports at its first cell, completion and traceback.
+SHELL = (
     "IPython",
     "IPython.core.completer",
     "IPython.core.completerlib",
@@ -27,6 +30,9 @@ MODULES = (
     "asyncio",
     "comm",
     "stack_data",
+)
+
+LIBRARIES = (
     # Numbers and tables.
     "numpy",
     "numpy.random",
@@ -108,32 +114,22 @@ def before_imports():
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 
-def load():
-    """Imports all modules and returns the names of those that are there."""
-    before_imports()
+def load(names):
+    """Imports modules and returns the names of those that are there."""
     loaded = []
-    with fonts.reading_cache():
-        for name in MODULES:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                # An environment with fewer packages is an environment; `ready` says what was loaded.
-                continue
-            loaded.append(name)
-    if "matplotlib" in loaded:
-        fonts.add_cjk_fallback()
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            # An environment with fewer packages is an environment; `ready` says what was loaded.
+            continue
+        loaded.append(name)
     return loaded
 
 
 def warm(shell, kernel):
-    """Runs the warm-up cells, then gives the shell a clean namespace."""
-    shell.run_line_magic("matplotlib", "inline")
-    if "pandas" in sys.modules:
-        # As in a notebook: pandas was imported before there was a shell, and has taken this for a terminal.
-        sys.modules["pandas"].set_option("display.max_columns", 20)
-    if "seaborn" in sys.modules:
-        # What `seaborn.reset_orig()` goes back to; as imported, it would take inline figures and fonts away.
-        sys.modules["seaborn"]._orig_rc_params = sys.modules["matplotlib"].rcParams.copy()
+    """Imports the libraries and runs the warm-up cells, then gives the shell a clean namespace."""
+    loaded = load(LIBRARIES)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for code in _WARM_UP:
             kernel.execute({"code": code})
@@ -141,6 +137,7 @@ def warm(shell, kernel):
         kernel.inspect({"code": "len", "cursor": 3})
         kernel.is_complete({"code": "1"})
     clean(shell)
+    return loaded
 
 
 def rehearse(shell, kernel):
@@ -152,6 +149,9 @@ def rehearse(shell, kernel):
     channel = kernel.channel
     ring, channel.ring = channel.ring, None
     try:
+        if LIBRARIES[0] not in sys.modules:
+            warm(shell, kernel)
+            freeze()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             kernel.execute({"code": "1 + 1"})
     finally:

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 
-from . import jail, messages, preload, shell, streams, system, twin
+from . import fonts, jail, messages, preload, shell, streams, system, twin
 from .channel import Channel
 from .checkpoint import Checkpoints
 from .comms import Comms
@@ -17,17 +17,20 @@ from .ring import STDERR, STDOUT, Ring
 class Prepared:
     """All that a kernel needs and that does not depend on the session: made once, shared by fork."""
 
-    def __init__(self):
+    def __init__(self, has_libraries):
         # `python -m` puts it first into `sys.path`; it is not the session's.
         self.directory = os.getcwd()
-        self.modules = preload.load()
+        preload.before_imports()
+        self.modules = preload.load(preload.SHELL)
         self.interrupts = Interrupts()
         self.channel = Channel(self.interrupts)
         self.shell = shell.make(self.channel, self.interrupts)
         self.comms = Comms(self.channel)
         self.flush_c = streams.buffer_c_stdout_by_line()
         self.kernel = Kernel(self.channel, self.shell, self.interrupts, self.comms, self.flush_c)
-        preload.warm(self.shell, self.kernel)
+        fonts.when_imported(lambda: self.shell.run_line_magic("matplotlib", "inline"))
+        if has_libraries:
+            self.modules += preload.warm(self.shell, self.kernel)
         self.kernel.forget()
         self.packages = preload.versions()
         streams.record_headers(STDOUT)

@@ -225,27 +225,55 @@ def test_a_kernel_enters_namespaces_and_becomes_the_child_of_their_init(zygote):
 
 
 def test_a_kernel_without_a_zygote_speaks_the_same(tmp_path):
+    kernel, process = without_zygote(tmp_path)
+    assert kernel.ready["pid"] == process.pid
+    assert kernel.result("1 + 1") == "2"
+    kernel.close()
+    assert process.wait(agent.LIMIT_S) == 0
+
+
+def test_a_kernel_without_a_zygote_imports_its_libraries_when_they_are_asked_for(tmp_path):
+    kernel, process = without_zygote(tmp_path)
+    there = "import sys; [name for name in ('pandas', 'matplotlib', 'sklearn') if name in sys.modules]"
+    assert "pandas" not in kernel.ready["preload"]
+    assert kernel.result(there) == "[]"
+    # Figures are as with a zygote, the glyphs of all languages included.
+    kernel.ok("import matplotlib.pyplot as plt; plt.title('中あ한'); plt.plot([1])\nNone")
+    assert "image/png" in kernel.messages("display_data")[0]["data"]
+    assert kernel.text("stderr") == ""
+    kernel.close()
+    assert process.wait(agent.LIMIT_S) == 0
+
+    kernel, process = without_zygote(tmp_path)
+    assert "error" not in kernel.call("rehearse")
+    assert kernel.result(there) == "['pandas', 'matplotlib', 'sklearn']"
+    assert kernel.result("[n for n in dir() if not n.startswith('_')]") == (
+        "['In', 'Out', 'exit', 'get_ipython', 'open', 'quit', 'sys']"
+    )
+    kernel.close()
+    assert process.wait(agent.LIMIT_S) == 0
+
+
+def without_zygote(directory):
+    """Returns a kernel that no zygote has forked, and its process."""
     kernel = agent.Kernel()
     names, descriptors = kernel.theirs()
-    jail = tmp_path / "jail"
+    jail = directory / "jail"
     jail.write_text(json.dumps(agent.UNJAILED))
-    directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with open(jail) as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "pykernel", "kernel", "--jail", str(file.fileno())],
             pass_fds=[*descriptors, file.fileno()],
             env={
                 **os.environ,
-                "PYTHONPATH": directory,
+                "PYTHONPATH": package,
                 "EVERCELL_FDS": json.dumps(dict(zip(names, descriptors, strict=True))),
             },
         )
     kernel.close_theirs()
     kernel.wait_ready()
-    assert kernel.ready["pid"] == process.pid
-    assert kernel.result("1 + 1") == "2"
-    kernel.close()
-    assert process.wait(agent.LIMIT_S) == 0
+    return kernel, process
 
 
 def test_the_zygote_and_its_spare_child_end_with_the_lifeline():

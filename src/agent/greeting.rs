@@ -11,6 +11,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::files;
 use super::workspace::Workspace;
+use super::{Secret, Visitors};
 use crate::protocol::agent::{AgentHello, Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 
@@ -33,6 +34,7 @@ const HELLO: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Door {
     listener: UnixListener,
+    visitors: Visitors,
     connections: Arc<Semaphore>,
     files: Arc<Semaphore>,
     /// Told when an operation on files has ended.
@@ -67,11 +69,12 @@ impl Drop for FilesSlot {
 }
 
 impl Door {
-    /// Accepts at that socket.
-    pub(crate) fn new(listener: UnixListener) -> Self {
+    /// Accepts them at that socket.
+    pub(crate) fn new(listener: UnixListener, visitors: Visitors) -> Self {
         let (sender, guests) = mpsc::channel(8);
         Self {
             listener,
+            visitors,
             connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
             files: Arc::new(Semaphore::new(MOST_FILES)),
             files_done: Arc::default(),
@@ -85,9 +88,9 @@ impl Door {
         loop {
             tokio::select! {
                 (stream, slot) = accept(&self.listener, &self.connections) => {
-                    let sender = self.sender.clone();
+                    let (visitors, sender) = (self.visitors, self.sender.clone());
                     tokio::spawn(async move {
-                        let greeted = tokio::time::timeout(PATIENCE, greet(stream, slot)).await;
+                        let greeted = tokio::time::timeout(PATIENCE, greet(visitors, stream, slot)).await;
                         // Whoever does not say hello is not worth a word.
                         if let Ok(Some(guest)) = greeted {
                             let _ = sender.send(guest).await;
@@ -156,7 +159,23 @@ async fn accept(
     }
 }
 
-async fn greet(mut stream: UnixStream, slot: OwnedSemaphorePermit) -> Option<Guest> {
+async fn greet(
+    visitors: Visitors,
+    mut stream: UnixStream,
+    slot: OwnedSemaphorePermit,
+) -> Option<Guest> {
+    if let Visitors::Knowing(secret) = visitors {
+        let mut said = Secret::default();
+        stream.read_exact(&mut said).await.ok()?;
+        // One answer for all that are wrong, in the same time.
+        let differences = said
+            .iter()
+            .zip(&secret)
+            .fold(0, |all, (a, b)| all | (a ^ b));
+        if differences != 0 {
+            return None;
+        }
+    }
     let mut received = BytesMut::new();
     let frame = loop {
         if let Some(frame) = FrameCodec.decode(&mut received).ok()? {

@@ -140,11 +140,13 @@ fn kill_all_but(spared: &[Pid]) {
     }
 }
 
-/// The processes of this pid namespace, but for this one and those `spared`.
+/// The processes of this pid namespace, but for this one and those `spared`. One that may not be signalled is no kernel's: it is how a server
+/// comes in.
 pub(crate) fn others(spared: &[Pid]) -> impl Iterator<Item = Pid> {
     usage::processes(None)
         .filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
         .filter(|pid| !spared.contains(pid))
+        .filter(|pid| rustix::process::test_kill_process(*pid) != Err(rustix::io::Errno::PERM))
 }
 
 /// Whether there is such a process.

@@ -160,7 +160,7 @@ impl Supervisor {
             watch: Watch::new(Arc::clone(&workspace)),
             workspace,
             signals,
-            door: Door::new(listener),
+            door: Door::new(listener, setup.visitors),
             outbox: Outbox::new(OUTBOX),
             control: None,
             connection: 0,

@@ -67,6 +67,7 @@ impl TestAgent {
             kernels,
             jail,
             workspace,
+            visitors: Visitors::All,
             gauges: Gauges::default(),
             config,
         };

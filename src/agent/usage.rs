@@ -60,10 +60,7 @@ impl Meter {
 
     /// Memory in use at this moment.
     pub(crate) fn memory(&mut self, kernel: Option<Pid>) -> u64 {
-        self.gauges
-            .memory
-            .as_ref()
-            .and_then(read_number)
+        self.in_use()
             .unwrap_or_else(|| self.count(kernel, 0, &[]).memory_bytes)
     }
 
@@ -84,11 +81,13 @@ impl Meter {
 
     /// The most memory in use since [`Meter::reset_peak`].
     pub(crate) fn peak(&self, kernel: Option<Pid>) -> Option<u64> {
+        let beside = self.gauges.beside;
         if let Some(peak) = self.gauges.memory_peak.as_ref().and_then(read_number) {
-            return Some(peak);
+            return Some(peak.saturating_sub(beside));
         }
         let own = kernel.and_then(high_water);
-        own.max((self.seen > 0).then_some(self.seen))
+        own.map(|bytes| bytes.saturating_sub(beside))
+            .max((self.seen > 0).then_some(self.seen))
     }
 
     /// How often a process was killed for lack of memory.
@@ -109,7 +108,7 @@ impl Meter {
         exact_above: u64,
         twins: &[Pid],
     ) -> Census {
-        let mut census = match self.gauges.memory.as_ref().and_then(read_number) {
+        let mut census = match self.in_use() {
             // What lies in the cache of files is given back before anything fails.
             Some(bytes) if bytes > exact_above => Census {
                 memory_bytes: self.lasting().unwrap_or(bytes).min(bytes),
@@ -122,6 +121,7 @@ impl Meter {
             },
             None => self.count(kernel, exact_above, twins),
         };
+        self.seen = self.seen.max(census.memory_bytes);
         if census.memory_bytes > exact_above {
             let asleep = asleep(kernel, twins);
             census.memory_bytes = census.memory_bytes.saturating_sub(asleep);
@@ -129,9 +129,15 @@ impl Meter {
         census
     }
 
+    /// What the cgroup counts and is the session's.
+    fn in_use(&self) -> Option<u64> {
+        let bytes = self.gauges.memory.as_ref().and_then(read_number)?;
+        Some(bytes.saturating_sub(self.gauges.beside))
+    }
+
     /// What the kernel and all twins hold together that cannot be given back. Counted exactly only where it might be more than `exact_above`.
     pub(crate) fn held(&mut self, kernel: Option<Pid>, exact_above: u64) -> u64 {
-        match self.gauges.memory.as_ref().and_then(read_number) {
+        match self.in_use() {
             Some(bytes) if bytes > exact_above => self.lasting().unwrap_or(bytes).min(bytes),
             Some(bytes) => bytes,
             None => self.count(kernel, exact_above, &[]).memory_bytes,
@@ -146,10 +152,11 @@ impl Meter {
     /// The part of the memory in the cgroup that can only be freed by those who use it.
     fn lasting(&self) -> Option<u64> {
         let text = self.gauges.memory_stat.as_ref().and_then(read)?;
-        ["inactive_anon ", "active_anon ", "unevictable "]
+        let lasting: Option<u64> = ["inactive_anon ", "active_anon ", "unevictable "]
             .into_iter()
             .map(|word| number_after(&text, word))
-            .sum()
+            .sum();
+        Some(lasting?.saturating_sub(self.gauges.beside))
     }
 
     /// Counts all processes, and the memory of all, twins included.
@@ -165,9 +172,14 @@ impl Meter {
             census.is_exact = true;
             census.memory_bytes = pids
                 .iter()
-                .map(|pid| share(*pid).or_else(|| Some(stat(*pid)?.resident_bytes)))
-                .map(|bytes| bytes.unwrap_or(0))
-                .sum();
+                .filter_map(|pid| match share(*pid) {
+                    // gVisor does not tell what processes share: then a twin is taken for what the kernel has anyway.
+                    None if is_twin(*pid) => None,
+                    None => Some(stat(*pid)?.resident_bytes),
+                    share => share,
+                })
+                .sum::<u64>()
+                .saturating_sub(self.gauges.beside);
         }
         self.seen = self.seen.max(census.memory_bytes);
         census

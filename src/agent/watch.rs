@@ -267,7 +267,7 @@ impl Watch {
         }
         let far_over = used_bytes > limit_bytes.saturating_add(limit_bytes / 10)
             || scan.entries() > MOST_ENTRIES
-            || scan.is_too_deep();
+            || scan.has_blind_spots();
         if used_bytes <= limit_bytes && !far_over {
             self.tolerated = (0, 0);
             if self.full {

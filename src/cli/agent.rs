@@ -1,4 +1,4 @@
-//! Hidden: become PID 1 of a sandbox, or the zygote. Started by the native backend only.
+//! Hidden: become PID 1 of a sandbox or container, or the zygote. Started by backends only.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::agent::{self, CpuGauge, ExitReason, Gauges, KernelSource, Setup};
+use crate::agent::{self, CpuGauge, ExitReason, Gauges, KernelSource, Setup, Visitors};
 use crate::protocol::agent::AgentConfig;
-use crate::sandbox::native;
+use crate::sandbox::{docker, native};
 
 /// Become PID 1 of a sandbox.
 #[derive(Debug, Args)]
@@ -25,6 +25,31 @@ pub(super) struct ZygoteInit {
     /// Move into the user namespace on descriptor 1.
     #[arg(long)]
     join: bool,
+}
+
+/// Become PID 1 of a container.
+#[derive(Debug, Args)]
+pub(super) struct ContainerInit {
+    /// What it is told, as JSON.
+    order: String,
+}
+
+/// Is the agent of the container that this runs in.
+pub(super) fn container_init(arguments: &ContainerInit) -> ExitCode {
+    match docker::init(&arguments.order).map(agent::run) {
+        Ok(Ok(ExitReason::Orphaned)) => ExitCode::from(docker::ORPHANED),
+        Ok(Ok(ExitReason::Shutdown | ExitReason::Terminated)) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Brings a connection to the agent of the container that this runs in.
+pub(super) fn container_relay() -> ExitCode {
+    match docker::relay() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
 }
 
 /// Makes the sandbox and goes on as its agent.
@@ -65,6 +90,7 @@ fn run(inside: native::Inside) -> ExitCode {
     let setup = Setup {
         sandbox: inside.id,
         listener: inside.listener,
+        visitors: Visitors::All,
         kernels: KernelSource::Zygote {
             directory: inside.zygote,
             namespaces: inside.namespaces,
@@ -81,6 +107,7 @@ fn run(inside: native::Inside) -> ExitCode {
                 .cpu_stat
                 .map(CpuGauge::Stat)
                 .or(gauges.cpu_acct.map(CpuGauge::Acct)),
+            beside: 0,
         },
         config,
     };

@@ -103,11 +103,13 @@ impl Server {
             .authority()
             .ok_or_else(|| bad_url("has no host"))?
             .to_string();
-        let in_url = uri.query().and_then(|query| {
-            query
-                .split('&')
-                .find_map(|pair| pair.strip_prefix("token="))
-        });
+        // The ready line has it behind the `#`, which is no part of what is sent; links may have it in the query.
+        let fragment = flags.url.split_once('#').map(|(_, fragment)| fragment);
+        let in_url = [fragment, uri.query()]
+            .into_iter()
+            .flatten()
+            .flat_map(|part| part.split('&'))
+            .find_map(|pair| pair.strip_prefix("token="));
         let token = match flags.token.as_deref().or(in_url) {
             Some(token) => Some(Token::new(token)?),
             // A token of this machine is for a server on this machine.
@@ -315,9 +317,12 @@ mod tests {
 
     #[test]
     fn the_url_of_the_ready_line_is_enough() {
-        let server = server("http://127.0.0.1:9000/?token=0123456789abcdef").unwrap();
-        assert_eq!(server.url(), "http://127.0.0.1:9000");
-        assert_eq!(server.token.unwrap().reveal(), "0123456789abcdef");
+        for separator in ["#", "?"] {
+            let url = format!("http://127.0.0.1:9000/{separator}token=0123456789abcdef");
+            let server = server(&url).unwrap();
+            assert_eq!(server.url(), "http://127.0.0.1:9000");
+            assert_eq!(server.token.unwrap().reveal(), "0123456789abcdef");
+        }
     }
 
     #[test]

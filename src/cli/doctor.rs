@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use super::serve::native_config;
+use super::serve::{BackendConfig, backend_config};
 use crate::config::flags::{DataFlags, KernelFlags};
 use crate::config::{Kernels, Surroundings, data_dir};
-use crate::sandbox::check::{Check, Level, checks};
+use crate::sandbox::check::{Check, Level, checks, checks_of_docker};
 
 /// What can be typed after `evercell doctor`.
 #[derive(Debug, Args)]
@@ -31,14 +31,16 @@ pub(super) struct Flags {
 /// Checks.
 pub(super) fn main(flags: &Flags) -> Result<ExitCode> {
     let around = Surroundings::of_process();
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let kernels = Kernels::unchecked(&flags.kernels, &around);
-    let checks = checks(&native_config(
-        data_dir(&flags.data, &around)?,
-        program,
-        &kernels,
-        Duration::from_secs(1),
-    ));
+    let data_dir = data_dir(&flags.data, &around)?;
+    let checks = match backend_config(&data_dir, &kernels, Duration::from_secs(1))? {
+        BackendConfig::Native(native) => checks(&native),
+        BackendConfig::Docker(docker) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?
+            .block_on(checks_of_docker(&docker)),
+    };
     let worst = checks
         .iter()
         .map(|check| check.level)

@@ -5,6 +5,7 @@ mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,9 +22,10 @@ use super::shutdown::{Stops, within};
 use super::{hinted, telemetry};
 use crate::api;
 use crate::config::flags::{Durability, Flags};
-use crate::config::{Config, Surroundings, Token};
+use crate::config::{Config, Kernels, Surroundings, Token};
 use crate::kernel::{self, Launcher};
 use crate::sandbox::Backend;
+use crate::sandbox::docker::{self, DockerBackend};
 use crate::sandbox::native::{self, NativeBackend};
 use crate::session::{self, Sessions};
 use crate::store::{self, Store, TrimPolicy};
@@ -195,6 +197,7 @@ impl Rooms {
             token: Some(api::Token::new(token.reveal())),
             allowed_origins: config.allow_origin.clone(),
             allowed_hosts: config.allow_host.clone(),
+            plotly: plotly_of(&config.kernels),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
             jupyter: api::jupyter::Config {
                 cell_ms: config.jupyter_cell_ms,
@@ -258,32 +261,58 @@ async fn open_store(config: &Config) -> Result<Store> {
 }
 
 async fn start_backend(config: &Config) -> Result<Arc<dyn Backend>> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let native = native_config(
-        config.data_dir.clone(),
-        program,
-        &config.kernels,
-        config.orphan_limit,
-    );
-    Ok(Arc::new(NativeBackend::start(native).await?))
+    let chosen = backend_config(&config.data_dir, &config.kernels, config.orphan_limit)?;
+    Ok(match chosen {
+        BackendConfig::Native(native) => Arc::new(NativeBackend::start(native).await?),
+        BackendConfig::Docker(docker) => Arc::new(DockerBackend::start(docker).await?),
+    })
 }
 
-/// What the native backend needs to know; `doctor` asks with the same.
-pub(super) fn native_config(
-    data_dir: std::path::PathBuf,
-    program: std::path::PathBuf,
-    kernels: &crate::config::Kernels,
+/// What the chosen backend needs to know.
+pub(super) enum BackendConfig {
+    Native(native::Config),
+    Docker(docker::Config),
+}
+
+/// What the backend needs to know; `doctor` asks with the same.
+pub(super) fn backend_config(
+    data_dir: &Path,
+    kernels: &Kernels,
     orphan: Duration,
-) -> native::Config {
-    native::Config {
-        data_dir,
-        program,
-        python_env: kernels.python_env.clone(),
-        pykernel_dir: kernels.kernel_lib.join("pykernel"),
-        first_id: native::Config::FIRST_ID,
-        ids: native::Config::IDS,
-        orphan,
-    }
+) -> Result<BackendConfig> {
+    let data_dir = data_dir.to_owned();
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let (first_id, ids) = (native::Config::FIRST_ID, native::Config::IDS);
+    Ok(match kernels.clone() {
+        Kernels::Native {
+            python_env,
+            kernel_lib,
+        } => BackendConfig::Native(native::Config {
+            data_dir,
+            program,
+            python_env,
+            pykernel_dir: kernel_lib.join("pykernel"),
+            first_id,
+            ids,
+            orphan,
+        }),
+        Kernels::Docker {
+            host,
+            image,
+            runtime,
+            link,
+        } => BackendConfig::Docker(docker::Config {
+            data_dir,
+            program,
+            host,
+            image,
+            runtime,
+            link,
+            first_id,
+            ids,
+            orphan,
+        }),
+    })
 }
 
 fn launcher_config(config: &Config) -> kernel::Config {
@@ -376,10 +405,27 @@ async fn keep_trimmed(sessions: Sessions, config: Config) {
     }
 }
 
+/// The script that comes with the kernels' plotly, if that is installed on this machine.
+fn plotly_of(kernels: &Kernels) -> Option<PathBuf> {
+    let Kernels::Native { python_env, .. } = kernels else {
+        return None;
+    };
+    std::fs::read_dir(python_env.join("lib"))
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| {
+            entry
+                .path()
+                .join("site-packages/plotly/package_data/plotly.min.js")
+        })
+        .find(|file| file.is_file())
+}
+
 /// The one line on stdout: it can serve.
 fn say_ready(address: SocketAddr, token: &Token, line: ReadyLine) -> io::Result<()> {
     let token = token.reveal();
-    let url = format!("http://{address}/?token={token}");
+    // Behind the `#` it stays in the browser: it is in no request and in no log of a proxy.
+    let url = format!("http://{address}/#token={token}");
     let mut out = io::stdout().lock();
     match line {
         ReadyLine::Text => writeln!(out, "evercell is ready at {url}")?,

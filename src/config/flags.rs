@@ -26,7 +26,7 @@ pub struct KernelFlags {
     #[arg(long, value_name = "DIR", env = "EVERCELL_KERNEL_LIB")]
     pub kernel_lib: Option<PathBuf>,
 
-    /// How sandboxes are made: `native` uses Linux namespaces and needs no daemon.
+    /// How sandboxes are made: `native` uses Linux namespaces and needs no daemon, `docker` makes containers and needs an engine and an image.
     #[arg(
         long,
         value_name = "NAME",
@@ -34,6 +34,40 @@ pub struct KernelFlags {
         env = "EVERCELL_BACKEND"
     )]
     pub backend: BackendName,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub docker: DockerFlags,
+}
+
+/// What `--backend docker` uses. `serve` and `doctor` have it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Docker")]
+pub struct DockerFlags {
+    /// The image of the kernels, as `make image` builds it.
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        default_value = "evercell-kernel",
+        env = "EVERCELL_DOCKER_IMAGE"
+    )]
+    pub docker_image: String,
+
+    /// The engine's runtime, such as `runsc` for gVisor. Left out: the engine's default.
+    #[arg(long, value_name = "NAME", env = "EVERCELL_DOCKER_RUNTIME")]
+    pub docker_runtime: Option<String>,
+
+    /// Where the engine is: `unix://…` or `tcp://…`. Left out: `$DOCKER_HOST`, or `unix:///var/run/docker.sock`.
+    ///
+    /// It has to see the data directory under the same path as this server does.
+    #[arg(long, value_name = "URL", env = "EVERCELL_DOCKER_HOST")]
+    pub docker_host: Option<String>,
+
+    /// How the server reaches a container: by a `socket` on a directory that both see, or by a program that the engine starts in it (`exec`).
+    ///
+    /// Left out: found out by trying.
+    #[arg(long, value_name = "WAY", env = "EVERCELL_DOCKER_LINK")]
+    pub docker_link: Option<LinkName>,
 }
 
 /// The directory with everything that is kept. `serve`, and clients on the same machine, have it.
@@ -359,6 +393,17 @@ pub struct CeilingFlags {
 pub enum BackendName {
     /// Linux namespaces, no daemon.
     Native,
+    /// Containers of a Docker engine.
+    Docker,
+}
+
+/// A way into a container by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkName {
+    /// A Unix socket on a directory that both see.
+    Socket,
+    /// A program that the engine starts.
+    Exec,
 }
 
 /// What an appended event survives.

@@ -19,6 +19,7 @@ fn place() -> (tempfile::TempDir, Surroundings) {
         std::fs::write(file, "").unwrap();
     }
     let around = Surroundings {
+        docker_host: None,
         data_home: None,
         home: Some("/home/ada".into()),
         program_dir: Some("/opt/evercell/bin".into()),

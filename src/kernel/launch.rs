@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::KernelError;
 use super::connection::{Kernel, KernelEvents, Occurrence};
@@ -14,7 +15,7 @@ use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
-use crate::sandbox::{Backend, SandboxSpec};
+use crate::sandbox::{Backend, SandboxError, SandboxSpec};
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub(super) struct Parts {
     backend: Arc<dyn Backend>,
     config: Config,
     pool: Pool,
+    /// Those who clear away what was given up half-way.
+    clearing: TaskTracker,
 }
 
 impl Launcher {
@@ -98,6 +101,7 @@ impl Launcher {
                 backend,
                 config,
                 pool,
+                clearing: TaskTracker::new(),
             }),
         }
     }
@@ -137,19 +141,24 @@ impl Launcher {
             .await
             .map_err(KernelError::Workspace)?;
         let claimed = match is_new.then(|| self.take_warm(order)).flatten() {
+            Some(claimed) => self.fit(claimed, &order.limits).await,
+            None => None,
+        };
+        let claimed = match claimed {
             Some(claimed) => self.name_workspace(claimed, &order.workspace).await?,
             None => {
                 self.launch(Some(order.workspace.clone()), &order.limits)
                     .await?
             }
         };
-        match self.fit(&claimed, order).await {
-            Ok(()) => Ok(claimed),
-            Err(error) => {
+        if !order.env.is_empty() {
+            let env = order.env.clone();
+            if let Err(error) = claimed.kernel.request(Request::Configure { env }) {
                 self.discard(claimed).await;
-                Err(error)
+                return Err(error);
             }
         }
+        Ok(claimed)
     }
 
     /// The directory of a workspace.
@@ -218,6 +227,8 @@ impl Launcher {
         for claimed in self.parts.pool.close() {
             self.discard(claimed).await;
         }
+        self.parts.clearing.close();
+        self.parts.clearing.wait().await;
     }
 
     /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
@@ -244,23 +255,24 @@ impl Launcher {
         }
     }
 
-    async fn fit(&self, claimed: &Claimed, order: &Order) -> Result<(), KernelError> {
-        if order.limits != self.parts.config.defaults {
-            claimed
-                .kernel
-                .apply(&order.limits)
-                .await
-                .map_err(KernelError::Sandbox)?;
-            claimed
-                .kernel
-                .configure(&self.agent_config(&order.limits))?;
+    /// Gives a kernel of the pool other limits. None if that cannot be: there are runtimes that change nothing of a container that runs, and one
+    /// that is made to order has the right ones.
+    async fn fit(&self, claimed: Claimed, limits: &Limits) -> Option<Claimed> {
+        if *limits == self.parts.config.defaults {
+            return Some(claimed);
         }
-        if !order.env.is_empty() {
-            claimed.kernel.request(Request::Configure {
-                env: order.env.clone(),
-            })?;
+        let fitted = match claimed.kernel.apply(limits).await {
+            Ok(()) => claimed.kernel.configure(&self.agent_config(limits)),
+            Err(error) => Err(KernelError::Sandbox(error)),
+        };
+        match fitted {
+            Ok(_) => Some(claimed),
+            Err(error) => {
+                tracing::debug!(error = %crate::kernel::pool::chain(&error), "a warm kernel does not fit");
+                self.discard(claimed).await;
+                None
+            }
         }
-        Ok(())
     }
 
     async fn launch(
@@ -269,7 +281,23 @@ impl Launcher {
         limits: &Limits,
     ) -> Result<Claimed, KernelError> {
         let id = SandboxId::new();
-        let waits = workspace.is_none();
+        let making = Making {
+            launcher: self,
+            id,
+            is_made: false,
+        };
+        let launched = self.launch_as(id, workspace, limits).await;
+        making.ends();
+        launched
+    }
+
+    async fn launch_as(
+        &self,
+        id: SandboxId,
+        workspace: Option<String>,
+        limits: &Limits,
+    ) -> Result<Claimed, KernelError> {
+        let is_for_pool = workspace.is_none();
         let workspace = workspace.unwrap_or_else(|| id.to_string());
         let directory = self.workspace(&workspace);
         tokio::fs::create_dir_all(&directory)
@@ -298,8 +326,8 @@ impl Launcher {
         };
         let proved = async {
             self.prove(&mut claimed, limits).await?;
-            // Somebody waits for a kernel that is made to order.
-            if waits {
+            // Somebody waits for a kernel that is made to order, or to prove that one can be made.
+            if is_for_pool && self.parts.config.pool_min > 0 {
                 self.rehearse(&mut claimed).await?;
             }
             claimed.kernel.acknowledge(claimed.frame)
@@ -400,13 +428,44 @@ impl Launcher {
     /// Destroys a kernel that nobody has used, with its workspace.
     async fn discard(&self, claimed: Claimed) {
         let sandbox = claimed.kernel.sandbox();
-        if let Err(error) = claimed.kernel.destroy().await {
+        let destroyed = claimed.kernel.destroy().await;
+        self.clear(sandbox, destroyed).await;
+    }
+
+    /// Says what could not be removed of a sandbox that nobody has used, and removes its workspace.
+    async fn clear(&self, sandbox: SandboxId, destroyed: Result<(), SandboxError>) {
+        if let Err(error) = destroyed {
             tracing::warn!(sandbox.id = %sandbox, error = %error, "a kernel could not be removed completely");
         }
-        // Only a workspace that was made for this sandbox carries its name.
-        if claimed.workspace == sandbox.to_string() {
-            let _ = tokio::fs::remove_dir_all(self.workspace(&claimed.workspace)).await;
+        // Only a workspace that was made for this sandbox carries its name; one that a session has named since is not there.
+        let _ = tokio::fs::remove_dir_all(self.workspace(&sandbox.to_string())).await;
+    }
+}
+
+/// A kernel that is being made, for somebody who may give up meanwhile, as the pool does when the server stops.
+struct Making<'a> {
+    launcher: &'a Launcher,
+    id: SandboxId,
+    is_made: bool,
+}
+
+impl Making<'_> {
+    /// It is made, or what was made is gone.
+    fn ends(mut self) {
+        self.is_made = true;
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if self.is_made {
+            return;
         }
+        let (launcher, id) = (self.launcher.clone(), self.id);
+        self.launcher.parts.clearing.spawn(async move {
+            let destroyed = launcher.parts.backend.destroy(id).await;
+            launcher.clear(id, destroyed).await;
+        });
     }
 }
 

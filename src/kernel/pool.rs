@@ -163,7 +163,7 @@ impl Pool {
 }
 
 /// An error with its sources, for a log line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

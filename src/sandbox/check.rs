@@ -39,7 +39,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self {
             name,
             level: Level::Ok,
@@ -49,7 +49,7 @@ impl Check {
         }
     }
 
-    fn lacking(
+    pub(super) fn lacking(
         level: Level,
         name: &'static str,
         found: impl Into<String>,
@@ -71,6 +71,13 @@ pub fn checks(config: &Config) -> Vec<Check> {
     let mut checks = isolation::checks(&config.program);
     checks.extend(host::checks(config));
     checks.extend(environment::checks(config));
+    checks
+}
+
+/// The same for containers: the engine, and what the server itself needs of this machine.
+pub async fn checks_of_docker(config: &super::docker::Config) -> Vec<Check> {
+    let mut checks = super::docker::checks(config).await;
+    checks.extend(host::checks_of_server(&config.data_dir));
     checks
 }
 

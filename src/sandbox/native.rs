@@ -12,7 +12,7 @@
 //!
 //! Made by root, each sandbox has an id of its own on the host; made by an ordinary user, all have that user's. Needs Linux 5.14.
 
-mod cgroup;
+pub(super) mod cgroup;
 mod handle;
 mod house;
 mod ids;
@@ -22,17 +22,16 @@ mod probe;
 mod record;
 mod rootfs;
 mod seccomp;
-mod step;
+pub(super) mod step;
 mod sys;
 mod zygote;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -50,11 +49,17 @@ use self::house::House;
 use self::record::{Facts, Process, Record};
 use self::rootfs::Layout;
 use self::zygote::{Starter, Zygote};
-use super::{Backend, Sandbox, SandboxError, SandboxSpec, check};
+use super::owners::Owners;
+use super::{Backend, Sandbox, SandboxError, SandboxSpec, check, ids_in, keep_others_out, name_of};
 use crate::model::id::SandboxId;
 
 pub(super) use cgroup::{Controller, Host};
-pub(super) use sys::landlock_abi;
+// What other backends have in common with this one.
+pub(super) use init::{listen, through};
+pub(super) use jail::{Memory, jail};
+pub(super) use rootfs::{LIBRARY, PYTHON_ENV, WORKSPACE, inodes, open_place};
+pub(super) use seccomp::{Audience, Condition, Group, filter, rules};
+pub(super) use sys::{landlock_abi, set_dumpable};
 
 /// What the native backend needs to know.
 #[derive(Clone, Debug)]
@@ -106,8 +111,8 @@ struct Shared {
     cgroups: Host,
     /// How much of its address space the zygote may write to, in bytes.
     zygote_data: AtomicU64,
-    /// The ids in use, as the house numbers them.
-    ids: Mutex<BTreeSet<u32>>,
+    /// The ids of sandboxes on the host, which the house numbers from 0.
+    owners: Owners,
 }
 
 impl NativeBackend {
@@ -267,18 +272,15 @@ impl Shared {
             privileged: ids::is_privileged(config.range()),
             cgroups: Host::prepare(&name_of(&run)),
             zygote_data: AtomicU64::new(0),
-            ids: Mutex::default(),
+            owners: Owners::new(
+                config.first_id,
+                config.ids,
+                written_down(&run).map(|record| record.id_in_house),
+            ),
             run,
             config,
         };
         shared.cgroups.claim(&shared.run);
-        let used = shared
-            .list()
-            .into_iter()
-            .filter_map(|id| Record::read(&shared.directory(id)).ok())
-            .map(|record| record.id_in_house)
-            .collect();
-        *shared.ids.lock().unwrap_or_else(PoisonError::into_inner) = used;
         Ok(shared)
     }
 
@@ -292,12 +294,7 @@ impl Shared {
 
     /// The sandboxes that are written down, whatever is left of them.
     fn list(&self) -> Vec<SandboxId> {
-        let Ok(entries) = fs::read_dir(&self.run) else {
-            return Vec::new();
-        };
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect()
+        ids_in(&self.run).collect()
     }
 
     /// The house in which sandboxes of an earlier server live: a new zygote has to move into it, or it could not enter them.
@@ -342,74 +339,18 @@ impl Shared {
         Ok(record)
     }
 
-    /// Chooses the id of a sandbox on the host: the owner of its workspace, if an earlier sandbox left it and nobody has it now.
+    /// Chooses the id of a sandbox, as the house numbers them.
     fn choose_id(&self, workspace: &Path) -> io::Result<u32> {
-        if !self.privileged {
+        if self.privileged {
+            self.owners.take(workspace)
+        } else {
             // The one id that an ordinary user's house maps.
-            return Ok(0);
+            Ok(0)
         }
-        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(workspace)?);
-        let chosen = {
-            let mut used = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = owner
-                .checked_sub(self.config.first_id)
-                .filter(|id| (1..self.config.ids).contains(id) && !used.contains(id));
-            // 0 is the zygote's. Beginning anywhere makes it unlikely that two servers of one host give out the same.
-            let offset = std::process::id();
-            let free = || {
-                (0..self.config.ids - 1)
-                    .map(|n| 1 + (n + offset) % (self.config.ids - 1))
-                    .find(|id| !used.contains(id))
-            };
-            let chosen = before
-                .or_else(free)
-                .ok_or_else(|| io::Error::other("all ids for sandboxes are in use"))?;
-            used.insert(chosen);
-            chosen
-        };
-        let host = self.config.first_id + chosen;
-        if host != owner {
-            give_to(workspace, host)?;
-        }
-        Ok(chosen)
-    }
-
-    fn free_id(&self, id: u32) {
-        self.ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
     }
 }
 
-/// Closes a directory to users who are neither its owner nor in its group.
-///
-/// Whoever runs in a sandbox of an ordinary user can make files in the workspace that run as that user when somebody executes them
-/// (setuid). In the sandbox that means nothing; on the host it would.
-fn keep_others_out(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(directory)?.permissions().mode();
-    if mode & 0o007 == 0 {
-        return Ok(());
-    }
-    fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o770))
-}
-
-/// A short name that is always the same for a directory, and of which there is one for each server.
-fn name_of(directory: &Path) -> String {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    directory.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
-}
-
-/// Gives a directory and everything in it to a user. Follows no link.
-fn give_to(path: &Path, owner: u32) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(owner), Some(owner))?;
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give_to(&entry?.path(), owner)?;
-        }
-    }
-    Ok(())
+/// The records in a directory.
+fn written_down(run: &Path) -> impl Iterator<Item = Record> {
+    ids_in(run).filter_map(|id| Record::read(&run.join(id.to_string())).ok())
 }

@@ -22,7 +22,7 @@ impl Arena {
 
     /// With settings for the attacker.
     async fn with(settings: Value) -> Self {
-        let server = Server::start_with(&["--pool", "2", "--cell-timeout", "40s"]).await;
+        let server = Server::start_with(&["--cell-timeout", "40s"]).await;
         server.open("victim").await;
         server
             .prints(

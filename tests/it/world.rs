@@ -3,7 +3,9 @@
 mod adoption;
 mod checkpoints;
 mod command_line;
+mod containers;
 mod docs;
+mod engine;
 mod examples;
 mod faults;
 mod files;

@@ -1,6 +1,7 @@
 """JupyterLab with `--gateway-url`, in a browser, used as somebody at a notebook uses it."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys

@@ -1,8 +1,10 @@
 //! Adds up what a workspace holds, step by step, so that nothing waits for it; and sweeps away what an agent that was killed has half received.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use tokio::time::{Duration, Instant};
 
 use crate::agent::workspace::Workspace;
@@ -18,7 +20,7 @@ pub(crate) struct Scan {
     levels: Vec<Dir>,
     bytes: u64,
     entries: u64,
-    too_deep: bool,
+    out_of_sight: bool,
     took: Duration,
 }
 
@@ -36,10 +38,10 @@ impl Scan {
     /// Begins at that directory.
     pub(crate) fn new(root: &OwnedFd) -> rustix::io::Result<Self> {
         Ok(Self {
-            levels: vec![open(root, c".")?],
+            levels: vec![look_into(root, c".")?],
             bytes: 0,
             entries: 0,
-            too_deep: false,
+            out_of_sight: false,
             took: Duration::ZERO,
         })
     }
@@ -65,8 +67,12 @@ impl Scan {
                 // A directory of that name is nobody's upload, and stays.
                 let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
             }
-            let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
-                continue;
+            let stat = match stat(directory, name) {
+                Ok(stat) => stat,
+                Err(error) => {
+                    self.out_of_sight |= error == Errno::ACCESS;
+                    continue;
+                }
             };
             self.entries += 1;
             let bytes = stat.st_blocks as u64 * 512;
@@ -74,9 +80,12 @@ impl Scan {
             if type_ == FileType::Directory {
                 self.bytes += bytes;
                 if depth >= DEPTH {
-                    self.too_deep = true;
-                } else if let Ok(below) = open(directory, name) {
-                    self.levels.push(below);
+                    self.out_of_sight = true;
+                } else {
+                    match look_into(directory, name) {
+                        Ok(below) => self.levels.push(below),
+                        Err(error) => self.out_of_sight |= error == Errno::ACCESS,
+                    }
                 }
             } else {
                 // All links of a file together count once.
@@ -99,9 +108,9 @@ impl Scan {
         self.entries
     }
 
-    /// Whether directories lie so deep that they were not looked at.
-    pub(crate) fn is_too_deep(&self) -> bool {
-        self.too_deep
+    /// Whether there are directories that were not looked at: they lie too deep, or somebody locks them again and again.
+    pub(crate) fn has_blind_spots(&self) -> bool {
+        self.out_of_sight
     }
 
     /// How long it took, waiting not included.
@@ -110,9 +119,35 @@ impl Scan {
     }
 }
 
-fn open(directory: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<Dir> {
+/// What its owner needs to look into a directory. Where the agent is that owner and has no right to pass over locks, it opens what is locked: what
+/// cannot be counted cannot be bounded.
+const OWNER: Mode = Mode::RWXU;
+
+fn stat(directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Stat> {
+    let look = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    match look() {
+        Err(Errno::ACCESS) => {
+            let mode = Mode::from_raw_mode(rustix::fs::fstat(directory)?.st_mode);
+            rustix::fs::fchmod(directory, mode | OWNER)?;
+            look()
+        }
+        looked => looked,
+    }
+}
+
+fn look_into(directory: impl AsFd, name: &CStr) -> rustix::io::Result<Dir> {
+    let directory = directory.as_fd();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Dir::new(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+    let open = || rustix::fs::openat(directory, name, flags, Mode::empty());
+    let opened = match open() {
+        Err(Errno::ACCESS) => {
+            let mode = Mode::from_raw_mode(stat(directory, name)?.st_mode);
+            rustix::fs::chmodat(directory, name, mode | OWNER, AtFlags::empty())?;
+            open()
+        }
+        opened => opened,
+    };
+    Dir::new(opened?)
 }
 
 #[cfg(test)]
@@ -170,7 +205,7 @@ mod tests {
     fn a_deep_tree_is_noticed() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("d/".repeat(DEPTH + 1))).unwrap();
-        assert!(scan(root.path()).is_too_deep());
-        assert!(!scan(&root.path().join("d/d")).is_too_deep());
+        assert!(scan(root.path()).has_blind_spots());
+        assert!(!scan(&root.path().join("d/d")).has_blind_spots());
     }
 }

@@ -1,11 +1,11 @@
-//! What the server says of itself: that it lives, that it is ready, its version, its schemas, and a page for people.
+//! What the server says of itself: that it lives, that it is ready, its version and its schemas.
 
 use std::sync::LazyLock;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 
 use super::schema;
 use super::wire::{DoneBody, VersionBody};
@@ -69,18 +69,6 @@ pub(crate) async fn live_schema() -> Response {
 pub(crate) async fn commands_schema() -> Response {
     static TEXT: LazyLock<String> = LazyLock::new(|| schema::commands().to_string());
     json(&TEXT)
-}
-
-/// A page for people who open the address in a browser.
-pub(crate) async fn landing() -> Response {
-    const POLICY: HeaderValue = HeaderValue::from_static(
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    );
-    (
-        [(header::CONTENT_SECURITY_POLICY, POLICY)],
-        Html(include_str!("landing.html")),
-    )
-        .into_response()
 }
 
 fn json(text: &'static str) -> Response {

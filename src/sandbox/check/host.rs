@@ -15,14 +15,14 @@ const GIB: u64 = 1024 * MIB;
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = groups();
-    checks.extend([
-        calls(),
-        devices(),
-        descriptors(),
-        memory(),
-        disk(&config.data_dir),
-    ]);
+    checks.extend([calls(), devices()]);
+    checks.extend(checks_of_server(&config.data_dir));
     checks
+}
+
+/// What the server needs, wherever sandboxes are.
+pub(super) fn checks_of_server(data_dir: &Path) -> [Check; 3] {
+    [descriptors(), memory(), disk(data_dir)]
 }
 
 fn groups() -> Vec<Check> {

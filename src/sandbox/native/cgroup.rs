@@ -260,25 +260,25 @@ fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 pub(super) const CHECKPOINT_PROCESSES: u32 = 4 + checkpoint::MOST_HELD as u32;
 
 /// The bound of memory for a limit: with room for checkpoints, while the agent keeps the kernel itself within the limit.
-fn memory(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn memory(limits: &Limits) -> u64 {
     limits
         .memory_bytes
         .saturating_add(checkpoint::room(limits.memory_bytes))
 }
 
 /// The bound of processes and threads for a limit.
-fn processes(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn processes(limits: &Limits) -> u64 {
     u64::from(limits.processes.saturating_add(CHECKPOINT_PROCESSES))
 }
 
 /// Processor time per period for a limit, in microseconds; the period is 100 ms.
-fn quota(limits: &Limits) -> u64 {
+pub(in crate::sandbox) fn quota(limits: &Limits) -> u64 {
     const SMALLEST: u64 = 1000;
     (u64::from(limits.cpu_millis) * PERIOD_US / 1000).max(SMALLEST)
 }
 
 /// As long as it may take until a throttled process goes on.
-const PERIOD_US: u64 = 100_000;
+pub(in crate::sandbox) const PERIOD_US: u64 = 100_000;
 
 /// How long to wait between two attempts to remove a group.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);

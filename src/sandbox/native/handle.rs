@@ -181,7 +181,7 @@ fn destroy_now(shared: &Shared, id: SandboxId) -> Result<(), StepError> {
     remove_cgroups(&cgroups)?;
     fs::remove_dir_all(&directory).step("remove the directory")?;
     if let Some(record) = record {
-        shared.free_id(record.id_in_house);
+        shared.owners.give_back(record.id_in_house);
     }
     Ok(())
 }

@@ -284,7 +284,11 @@ fn take(record: &Record) -> Result<Sources, StepError> {
 }
 
 /// A Unix socket that listens in a directory, however long the directory's path is.
-pub(super) fn listen(directory: &impl AsFd, name: &str, kind: SocketType) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn listen(
+    directory: &impl AsFd,
+    name: &str,
+    kind: SocketType,
+) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -296,7 +300,7 @@ pub(super) fn listen(directory: &impl AsFd, name: &str, kind: SocketType) -> io:
 }
 
 /// A short path to a file in an open directory: the address of a Unix socket has room for 107 bytes, see unix(7).
-pub(super) fn through(directory: &impl AsFd, name: &str) -> PathBuf {
+pub(in crate::sandbox) fn through(directory: &impl AsFd, name: &str) -> PathBuf {
     use std::os::fd::AsRawFd;
     PathBuf::from(format!(
         "/proc/self/fd/{}/{name}",

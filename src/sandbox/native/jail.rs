@@ -12,7 +12,7 @@ pub(super) const USER: u32 = 1000;
 
 /// What bounds the memory of a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Memory {
+pub(in crate::sandbox) enum Memory {
     /// A cgroup.
     Group,
     /// Each process for itself: what it may write to, beside so many bytes that it has from the zygote.
@@ -23,7 +23,7 @@ pub(super) enum Memory {
 }
 
 /// The jail of a sandbox's kernels. `filter` is base64.
-pub(super) fn jail(limits: &Limits, memory: Memory, filter: &str) -> Value {
+pub(in crate::sandbox) fn jail(limits: &Limits, memory: Memory, filter: &str) -> Value {
     json!({
         "uid": USER,
         "gid": USER,

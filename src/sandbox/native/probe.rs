@@ -13,7 +13,7 @@ use super::house::{House, make_house};
 use super::ids::{self, Range};
 use super::jail::USER;
 use super::rootfs;
-use super::seccomp::{self, For};
+use super::seccomp::{self, Audience};
 use super::step::{Step, StepError};
 use super::sys::{self, Fork};
 
@@ -127,7 +127,7 @@ fn attempt_inside() -> bool {
 }
 
 fn try_seccomp() -> Result<(), StepError> {
-    let filter = seccomp::filter(For::Kernel)?;
+    let filter = seccomp::filter(Audience::Kernel)?;
     sys::install_filter(&filter).step("install the seccomp filter")?;
     // The filter has to be in force, not only accepted.
     // SAFETY: the call takes numbers only, and is refused.

@@ -18,6 +18,7 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags};
 pub(super) use layout::Layout;
 pub(super) use mounts::{try_mounts, try_proc};
 pub(super) use sources::Sources;
+pub(in crate::sandbox) use tree::inodes;
 
 use self::mounts::{filesystem, make_private};
 use self::tree::Tree;
@@ -25,11 +26,11 @@ use super::step::{Step, StepError};
 use super::sys;
 
 /// Where the Python environment is in a sandbox.
-pub(super) const PYTHON_ENV: &str = "/opt/evercell/python";
+pub(in crate::sandbox) const PYTHON_ENV: &str = "/opt/evercell/python";
 /// Where the package `pykernel` is found in a sandbox.
-pub(super) const LIBRARY: &str = "/opt/evercell/lib";
+pub(in crate::sandbox) const LIBRARY: &str = "/opt/evercell/lib";
 /// Where the workspace is in a sandbox.
-pub(super) const WORKSPACE: &str = "/workspace";
+pub(in crate::sandbox) const WORKSPACE: &str = "/workspace";
 /// The home directory of a sandbox's user; a part of /tmp.
 pub(super) const HOME: &str = "/home/user";
 
@@ -111,7 +112,7 @@ pub(super) fn enter(sources: Sources, kind: Root) -> Result<(), StepError> {
 }
 
 /// Opens a file or directory only as a place.
-pub(super) fn open_place(path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn open_place(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(
         CWD,
         path,

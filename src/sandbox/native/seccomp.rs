@@ -16,7 +16,7 @@ const RULES: &str = include_str!("seccomp.json");
 
 /// Whom a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(in crate::sandbox) enum Audience {
     /// A kernel and everything that users run.
     Kernel,
     /// The zygote.
@@ -27,12 +27,12 @@ pub(super) enum For {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rules {
+pub(in crate::sandbox) struct Rules {
     #[serde(rename = "about")]
     _about: String,
-    allow: Vec<Group>,
-    when: Vec<Conditional>,
-    refuse: Vec<Group>,
+    pub(in crate::sandbox) allow: Vec<Group>,
+    pub(in crate::sandbox) when: Vec<Conditional>,
+    pub(in crate::sandbox) refuse: Vec<Group>,
     house: Vec<Group>,
     agent: Vec<Group>,
 }
@@ -43,12 +43,12 @@ struct Rules {
     not(test),
     expect(dead_code, reason = "some fields are for readers and a test")
 )]
-struct Group {
+pub(in crate::sandbox) struct Group {
     group: String,
     why: String,
-    calls: Vec<String>,
+    pub(in crate::sandbox) calls: Vec<String>,
     #[serde(default)]
-    legacy: Vec<String>,
+    pub(in crate::sandbox) legacy: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,23 +57,23 @@ struct Group {
     not(test),
     expect(dead_code, reason = "some fields are for readers and a test")
 )]
-struct Conditional {
+pub(in crate::sandbox) struct Conditional {
     group: String,
     why: String,
-    call: String,
+    pub(in crate::sandbox) call: String,
     /// One of these has to hold.
-    any: Vec<Vec<Condition>>,
+    pub(in crate::sandbox) any: Vec<Vec<Condition>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Condition {
-    arg: u8,
-    size: String,
+pub(in crate::sandbox) struct Condition {
+    pub(in crate::sandbox) arg: u8,
+    pub(in crate::sandbox) size: String,
     #[serde(default)]
-    mask: Option<u64>,
+    pub(in crate::sandbox) mask: Option<u64>,
     #[serde(default)]
-    equals: Option<u64>,
+    pub(in crate::sandbox) equals: Option<u64>,
     #[serde(default)]
     differs: Option<u64>,
     meaning: String,
@@ -103,24 +103,24 @@ impl Condition {
 }
 
 /// The filter as the bytes of a BPF program, for the architecture this runs on.
-pub(super) fn filter(audience: For) -> Result<Vec<u8>, StepError> {
+pub(in crate::sandbox) fn filter(audience: Audience) -> Result<Vec<u8>, StepError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(io::Error::other)
         .step("find seccomp rules for this architecture")?;
     compile(&rules(), audience, arch).step("compile the seccomp filter")
 }
 
-fn rules() -> Rules {
+pub(in crate::sandbox) fn rules() -> Rules {
     serde_json::from_str(RULES).expect("a test reads these rules")
 }
 
-fn compile(rules: &Rules, audience: For, arch: TargetArch) -> io::Result<Vec<u8>> {
+fn compile(rules: &Rules, audience: Audience, arch: TargetArch) -> io::Result<Vec<u8>> {
     const EPERM: i32 = libc::EPERM;
     const ENOSYS: i32 = libc::ENOSYS;
     let besides: &[Group] = match audience {
-        For::Kernel => &[],
-        For::House => &rules.house,
-        For::Agent => &rules.agent,
+        Audience::Kernel => &[],
+        Audience::House => &rules.house,
+        Audience::Agent => &rules.agent,
     };
     let besides: Vec<&str> = besides.iter().flat_map(|group| group.calls(arch)).collect();
     let plain = |call: &str| json!({ "syscall": call });
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn filters_compile_for_both_architectures_within_the_kernels_bound() {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
-            for audience in [For::Kernel, For::House, For::Agent] {
+            for audience in [Audience::Kernel, Audience::House, Audience::Agent] {
                 let program = compile(&rules(), audience, arch).unwrap();
                 assert!(program.len() / 8 < 4096, "BPF_MAXINSNS");
             }

@@ -27,7 +27,7 @@ impl std::error::Error for StepError {
 }
 
 /// Names the step that an error belongs to.
-pub(super) trait Step<T> {
+pub(in crate::sandbox) trait Step<T> {
     /// As `step` says, in the infinitive: `mount /proc`.
     fn step(self, step: &str) -> Result<T, StepError>;
 

@@ -140,7 +140,7 @@ pub(super) fn empty_bounding_set() -> io::Result<()> {
 }
 
 /// Says whether others of the same user may look into this process, as far as their capabilities allow it.
-pub(super) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+pub(in crate::sandbox) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     // SAFETY: this operation takes numbers only.
     let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, u64::from(dumpable), 0, 0, 0) };
     if result == 0 {

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::house::House;
-use super::seccomp::{self, For};
+use super::seccomp::{self, Audience};
 use super::step::Status;
 use crate::sandbox::SandboxError;
 
@@ -287,9 +287,9 @@ impl Starter {
             &self.directory,
             std::os::unix::fs::PermissionsExt::from_mode(0o711),
         )?;
-        fs::write(self.directory.join(FILTER), filter(For::Kernel)?)?;
-        fs::write(self.directory.join(AGENT_FILTER), filter(For::Agent)?)?;
-        fs::write(self.directory.join(HOUSE_FILTER), filter(For::House)?)?;
+        fs::write(self.directory.join(FILTER), filter(Audience::Kernel)?)?;
+        fs::write(self.directory.join(AGENT_FILTER), filter(Audience::Agent)?)?;
+        fs::write(self.directory.join(HOUSE_FILTER), filter(Audience::House)?)?;
         fs::write(self.directory.join(SPEC), serde_json::to_vec(spec)?)
     }
 

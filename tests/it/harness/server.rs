@@ -69,6 +69,35 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether sandboxes are containers: `tests/on_docker.sh` runs the stories once more that way.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what runs the tests says it, not the product"
+)]
+pub fn in_containers() -> bool {
+    std::env::var("TEST_BACKEND").is_ok_and(|backend| backend == "docker")
+}
+
+/// Whether those containers run in gVisor, which lets no socket through.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what runs the tests says it, not the product"
+)]
+pub fn in_gvisor() -> bool {
+    std::env::var("EVERCELL_DOCKER_RUNTIME").is_ok_and(|runtime| runtime == "runsc")
+}
+
+/// Where the engine of those stories is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what runs the tests says it, not the product"
+)]
+pub fn engine_socket() -> PathBuf {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host.strip_prefix("unix://");
+    socket.unwrap_or("/var/run/docker.sock").into()
+}
+
 /// The server's program with what every test gives it; the rest is the test's.
 pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evercell"));
@@ -81,6 +110,17 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
         .arg(repository().join(".venv"))
         .arg("--kernel-lib")
         .arg(repository().join("kernel-image"))
+        .args([
+            "--backend",
+            if in_containers() { "docker" } else { "native" },
+        ])
+        // Found out by a trial otherwise, which takes a container for each server.
+        .env(
+            "EVERCELL_DOCKER_LINK",
+            if in_gvisor() { "exec" } else { "socket" },
+        )
+        // Without a zygote, a warm kernel takes seconds of a processor.
+        .env("EVERCELL_POOL", if in_containers() { "0" } else { "1" })
         .args(arguments)
         // A server that is dropped is killed, and nobody takes up what it leaves.
         .env("EVERCELL_ORPHAN_LIMIT", "30s")
@@ -93,7 +133,7 @@ pub fn program(data_dir: &Path, arguments: &[&str]) -> Command {
 impl Server {
     /// A server with the defaults and a small pool.
     pub async fn start() -> Self {
-        Self::start_with(&["--pool", "1"]).await
+        Self::start_with(&[]).await
     }
 
     /// A server with arguments of its own.

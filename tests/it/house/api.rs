@@ -7,6 +7,7 @@ mod output;
 mod refusals;
 mod sessions;
 mod socket;
+mod web;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -65,6 +66,7 @@ impl Server {
             allowed_origins: vec!["https://app.example".to_owned()],
             allowed_hosts: Some(Vec::new()),
             max_upload_bytes: u64::MAX,
+            plotly: None,
             jupyter: evercell::api::jupyter::Config::default(),
             stopping: stopping.clone(),
         };

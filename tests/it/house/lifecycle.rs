@@ -256,3 +256,21 @@ async fn there_are_no_more_sessions_than_the_server_may_have() {
     house.sessions.delete(client.handle.id()).await.unwrap();
     house.session("b").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_is_given_up_while_it_is_made_leaves_nothing() {
+    let house = House::new().await;
+    house.backend.deafen(true);
+    let launcher = house.launcher.clone();
+    let warming = tokio::spawn(async move { launcher.warm_up().await });
+    while house.backend.alive() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // As when the server stops.
+    warming.abort();
+    assert!(warming.await.unwrap_err().is_cancelled());
+    house.launcher.drain_pool().await;
+    assert_eq!(house.backend.alive(), 0);
+    let workspaces = std::fs::read_dir(house.directory.path().join("workspaces")).unwrap();
+    assert_eq!(workspaces.count(), 0);
+}

@@ -1,6 +1,7 @@
 //! The server is killed, at any moment, and started again: sessions go on where they were.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::server::{PATIENCE, Server, TOKEN};
-
-const POOL: [&str; 2] = ["--pool", "1"];
+use crate::harness::server::{PATIENCE, Server, TOKEN, in_containers};
 
 fn is_finished(event: &Event, cell: CellId) -> bool {
     matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell)
@@ -55,7 +54,7 @@ async fn variables_and_files_and_a_printing_cell_survive_the_death_of_the_server
         .wait_until(|event| matches!(event, Event::Stream { cell: Some(of), .. } if *of == cell))
         .await;
     let seen = socket.cut();
-    server.replace(&POOL).await;
+    server.replace(&[]).await;
     let mut socket = server.socket("s", seen.last().unwrap().seq).await;
     socket.wait_until(|event| is_finished(event, queued)).await;
     let all: Vec<Envelope> = seen.into_iter().chain(socket.cut()).collect();
@@ -81,7 +80,7 @@ async fn variables_and_files_and_a_printing_cell_survive_the_death_of_the_server
         server.prints("s", "print(open('file').read())").await,
         "kept\n"
     );
-    server.replace(&POOL).await;
+    server.replace(&[]).await;
     server.open("t").await;
     assert_eq!(server.prints("t", "print('new')").await, "new\n");
 }
@@ -116,7 +115,7 @@ async fn whatever_a_session_was_doing_it_goes_on() {
             assert_eq!(reply["ok"], true, "{reply}");
         }
     }
-    server.replace(&POOL).await;
+    server.replace(&[]).await;
     let answer = server
         .post("/v1/sessions/interrupt/interrupt", &json!({}))
         .await;
@@ -207,13 +206,22 @@ async fn a_server_killed_thirty_times_at_any_moment_runs_each_cell_exactly_once(
             }
         })
         .await;
-        server.replace(&POOL).await;
+        server.replace(&[]).await;
     }
     let mut socket = server.socket("s", 0).await;
-    let reply = socket
-        .command(json!({ "op": "execute", "code": "print(seen)" }))
-        .await;
-    let last: CellId = reply["reply"]["cell"].as_str().unwrap().parse().unwrap();
+    let last: CellId = loop {
+        let reply = socket
+            .command(json!({ "op": "execute", "code": "print(seen)" }))
+            .await;
+        match reply["reply"]["cell"].as_str() {
+            Some(cell) => break cell.parse().unwrap(),
+            None => assert_eq!(reply["error"]["code"], "queue_full", "{reply:#}"),
+        }
+        // There is room when a cell has ended.
+        socket
+            .wait_until(|event| matches!(event, Event::CellFinished { .. }))
+            .await;
+    };
     socket.wait_until(|event| is_finished(event, last)).await;
     let log = socket.cut();
     let seen: Vec<u64> = serde_json::from_str(&text_of(&log, Some(last))).unwrap();
@@ -284,7 +292,7 @@ async fn what_cannot_be_taken_up_is_told_and_leaves_nothing() {
         rustix::process::kill_process(agent, rustix::process::Signal::KILL).unwrap();
     }
     let path = server.data_dir().to_owned();
-    let next = Server::start_at(&path, &["--pool", "1"]).await;
+    let next = Server::start_at(&path, &[]).await;
     let mut socket = next.socket("s", 0).await;
     socket
         .wait_until(|event| matches!(event, Event::KernelLost { .. }))
@@ -388,7 +396,7 @@ async fn kernels_that_nobody_has_do_not_outlive_their_server() {
 
 #[tokio::test]
 async fn a_stop_that_keeps_sessions_loses_nothing() {
-    let mut server = Server::start_with(&["--pool", "1", "--keep-sessions"]).await;
+    let mut server = Server::start_with(&["--keep-sessions"]).await;
     server.open("s").await;
     let mut socket = server.socket("s", 0).await;
     let cell = socket
@@ -400,7 +408,7 @@ async fn a_stop_that_keeps_sessions_loses_nothing() {
     assert!(server.stop().await.success());
     let seen = socket.cut();
     let path = server.data_dir().to_owned();
-    let next = Server::start_at(&path, &["--pool", "1"]).await;
+    let next = Server::start_at(&path, &[]).await;
     let mut socket = next.socket("s", seen.last().unwrap().seq).await;
     socket.wait_until(|event| is_finished(event, cell)).await;
     let lines: String = (0..300).map(|i| format!("{i}\n")).collect();
@@ -410,7 +418,7 @@ async fn a_stop_that_keeps_sessions_loses_nothing() {
 
 #[tokio::test]
 async fn a_sandbox_whose_server_does_not_come_back_ends_itself_and_the_next_one_says_so() {
-    let mut server = Server::start_with(&["--pool", "1", "--orphan-limit", "5s"]).await;
+    let mut server = Server::start_with(&["--orphan-limit", "5s"]).await;
     server.open("s").await;
     server.run("s", "x = 1").await;
     server.kill().await;
@@ -420,7 +428,7 @@ async fn a_sandbox_whose_server_does_not_come_back_ends_itself_and_the_next_one_
     };
     eventually("the agents end themselves", || !sandboxes.iter().any(lives)).await;
     let path = server.data_dir().to_owned();
-    let next = Server::start_at(&path, &["--pool", "1"]).await;
+    let next = Server::start_at(&path, &[]).await;
     let mut socket = next.socket("s", 0).await;
     socket
         .wait_until(|event| matches!(event, Event::KernelLost { .. }))
@@ -517,6 +525,11 @@ fn show(measured: &str) {
 
 /// The first process of a sandbox, if it came so far.
 fn agent_of(sandbox: &Path) -> Option<Pid> {
+    if in_containers() {
+        // Who listens there.
+        let agent = UnixStream::connect(sandbox.join("agent.sock")).ok()?;
+        return Some(rustix::net::sockopt::socket_peercred(&agent).ok()?.pid);
+    }
     let process: Value = serde_json::from_slice(&std::fs::read(sandbox.join("pid")).ok()?).ok()?;
     Pid::from_raw(i32::try_from(process["pid"].as_i64()?).ok()?)
 }
@@ -545,7 +558,7 @@ async fn what_a_cell_shows_while_no_server_is_there_is_progress() {
     server.kill().await;
     // The deadline passes while nobody looks.
     appears(&workspaces, "late").await;
-    server.replace(&POOL).await;
+    server.replace(&[]).await;
     server.request("PUT", "/v1/sessions/s/files/go", b"").await;
     let cell = format!("/v1/sessions/s/cells/{}", cell.as_str().unwrap());
     let result = server.get(&format!("{cell}?wait_ms=60000")).await.json();

@@ -56,6 +56,21 @@ async fn variables_survive_whatever_ends_the_kernel() {
 }
 
 #[tokio::test]
+async fn when_memory_runs_out_the_kernel_goes_first_and_its_twin_last() {
+    let server = Server::start().await;
+    server.open("s").await;
+    server.protect("s").await;
+    let scores = "import os
+others = [int(p) for p in os.listdir('/proc') if p.isdigit() and p != '1']\n\
+                  print({p == os.getpid(): int(open(f'/proc/{p}/oom_score_adj').read()) for p in others})";
+    let printed = server.prints("s", scores).await;
+    assert!(
+        ["{True: 1000, False: 100}\n", "{False: 100, True: 1000}\n"].contains(&printed.as_str()),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
 async fn a_cell_that_cannot_be_stopped_is_killed_and_its_variables_are_back() {
     let server = Server::start().await;
     server.open_with("s", json!({ "cell_ms": 1000 })).await;

@@ -28,6 +28,11 @@ const ETC: [(&str, &str); 6] = [
     ("shells", "/bin/sh\n/bin/bash\n"),
 ];
 
+/// How many files a /tmp of this size may hold.
+pub(in crate::sandbox) fn inodes(size: u64) -> u64 {
+    (size / 4096).clamp(1024, 1 << 20)
+}
+
 /// The new root while it is being built, reached by its descriptor only.
 pub(super) struct Tree<'a> {
     pub(super) root: BorrowedFd<'a>,
@@ -133,7 +138,7 @@ impl Tree<'_> {
         self.put(&proc, "proc").step("mount /proc")?;
 
         let size = tmp.to_string();
-        let inodes = (tmp / 4096).clamp(1024, 1 << 20).to_string();
+        let inodes = inodes(tmp).to_string();
         let tmp = filesystem(
             "tmpfs",
             &[("size", &size), ("nr_inodes", &inodes), ("mode", "1777")],

@@ -173,6 +173,7 @@ async fn a_token_is_needed_and_taken_in_three_ways() {
             )],
         ),
         ("/", &[]),
+        ("/frame.html", &[]),
         ("/healthz", &[]),
         ("/readyz", &[]),
         ("/version", &[]),

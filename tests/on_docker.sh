@@ -1,0 +1,53 @@
+#!/bin/bash
+# Runs the stories of lifecycle, isolation and checkpoints once more, in containers: tests/on_docker.sh [FILTER]
+#
+# The same source as for the native backend. Needs a Docker engine (DOCKER_HOST, or the usual one); builds the image, which takes no time when
+# it is there. Whatever is not run is said in a line that begins with `skipped:`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() {
+    echo "skipped: stories in containers, since $1"
+    [ -z "${TEST_SKIPPED:-}" ] || echo "skipped: stories in containers, since $1" >>"$TEST_SKIPPED"
+    exit 0
+}
+command -v docker >/dev/null || skip "\`docker\` is not installed"
+docker version >/dev/null 2>&1 || skip "no Docker engine answers"
+
+cargo build --locked --quiet
+SERVER=target/debug/evercell kernel-image/build-image.sh
+export TEST_BACKEND=docker
+# What is not here has nothing to do with where a kernel runs, or takes the machine for itself.
+stories='test(/^(isolation::(attacks|exhaustion|docker)|world::(adoption|containers|engine|files|kernel|limits|resume|rollback))::/) and not test(/hundred_sessions|gigabyte/)'
+echo "stories in containers"
+status=0
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --test it -E "${1:-$stories}" || status=$?
+else
+    for stories in isolation:: world::containers:: world::engine:: world::rollback:: world::kernel::; do
+        cargo test --locked --test it "$stories" -- --test-threads 2 || status=$?
+    done
+fi
+# In gVisor, when asked: what Debian packages as runsc (2022) ends itself now and then when it has to fork and to interrupt, and a test that may fail
+# for that says nothing. What passes in it otherwise stands in docs/docker.md.
+if [ -n "${TEST_GVISOR:-}" ]; then
+    echo "stories in gVisor"
+    EVERCELL_DOCKER_RUNTIME=runsc cargo test --locked --test it --quiet -- --test-threads 2 world::kernel:: world::resume:: world::rollback:: || status=$?
+else
+    echo "skipped: stories in gVisor, since TEST_GVISOR=1 did not ask for them" | tee --append "${TEST_SKIPPED:-/dev/null}"
+fi
+tests/in_compose.sh || status=$?
+# One that was made and not yet started when a test killed its server is removed by the next server of the same data, which there is not.
+docker ps --all --quiet --filter label=evercell.server --filter status=created | xargs --no-run-if-empty docker rm >/dev/null
+left=$(docker ps --all --quiet --filter label=evercell.server | wc -l)
+if [ "$left" -gt 0 ]; then
+    # Servers that tests have killed leave containers that end themselves within half a minute.
+    echo "$left containers of killed servers are still there; waiting for their end"
+    for _ in $(seq 60); do
+        [ -n "$(docker ps --all --quiet --filter label=evercell.server)" ] || break
+        sleep 1
+    done
+    left=$(docker ps --all --quiet --filter label=evercell.server | wc -l)
+    [ "$left" -eq 0 ] || { echo "failed: $left containers have outlived their servers" >&2; status=1; }
+fi
+exit "$status"

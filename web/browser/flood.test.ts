@@ -1,0 +1,32 @@
+import { expect, test } from "vitest";
+import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+
+useBrowser();
+
+test("200,000 printed lines: the page holds head and tail, reads the rest by range, finds in it, and goes on", async () => {
+  const name = freshName("flood");
+  const context = await visitor();
+  const page = await openSession(context, name);
+  await runCell(page, "for i in range(200_000): print('line', i, 'odd' if i == 123_456 else '')");
+  await shows(page, /line 199999/);
+  await isIdle(page);
+  const held = await page.locator(".stream .text").evaluate((element) => element.textContent?.length ?? 0);
+  expect(held).toBeLessThan(400_000);
+  await shows(page, /not shown here/);
+  const gap = page.locator(".gap");
+  const before = await gap.innerText();
+  await gap.getByRole("button", { name: "Show more" }).click();
+  await expect.poll(() => gap.innerText(), { timeout: 30_000 }).not.toBe(before);
+  await gap.getByRole("button", { name: "Open and search" }).click();
+  await page.getByLabel("Find in the whole output").fill("odd");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: /line 123456 odd/ }).click();
+  await page.getByRole("region", { name: "The text" }).getByText("line 123456 odd").waitFor();
+  await page.keyboard.press("Escape");
+  await runCell(page, "print('and it goes on')");
+  await shows(page, "and it goes on");
+  // Who comes later sees the same.
+  const later = await openSession(context, name);
+  await shows(later, /line 199999/);
+  await shows(later, /not shown here/);
+});

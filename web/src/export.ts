@@ -1,0 +1,168 @@
+// Notebooks as files: Jupyter's `.ipynb` in and out, a script, and a page that needs nothing. Pure.
+
+import type { ShownCell } from "./cells.ts";
+import type { CellKind } from "./document.ts";
+import { pieces, plain, type Look } from "./output/ansi.ts";
+import { escape } from "./output/json.ts";
+import { formOf, textOf } from "./output/mime.ts";
+import type { Output } from "./reduce.ts";
+import type { StreamOutput } from "./text.ts";
+
+/** What was left out between head and tail is said, never passed over. */
+function streamText(output: StreamOutput): string {
+  return output.leftOut > 0 ? `${output.head}\n… ${output.leftOut} bytes are left out here …\n${output.tail}` : output.head + output.tail;
+}
+
+// --- .ipynb ----------------------------------------------------------------------------------------------------------------
+
+export function toIpynb(cells: readonly ShownCell[], python: string | null): string {
+  const notebook = {
+    nbformat: 4,
+    nbformat_minor: 5,
+    metadata: {
+      kernelspec: { name: "python3", display_name: "Python 3", language: "python" },
+      language_info: { name: "python", ...(python === null ? {} : { version: python }) },
+    },
+    cells: cells.map((cell) =>
+      cell.kind === "markdown"
+        ? { id: ipynbId(cell.id), cell_type: "markdown", metadata: {}, source: lines(cell.source) }
+        : {
+            id: ipynbId(cell.id), cell_type: "code", metadata: {}, source: lines(cell.source), execution_count: cell.run?.count ?? null,
+            outputs: (cell.run?.outputs ?? []).flatMap((output) => ipynbOutput(output, cell.run?.count ?? null)),
+          },
+    ),
+  };
+  return `${JSON.stringify(notebook, null, 1)}\n`;
+}
+
+function ipynbId(id: string): string {
+  return id.replace(/[^A-Za-z0-9_-]/g, "-").slice(0, 64);
+}
+
+function lines(text: string): string[] {
+  return text === "" ? [] : text.split(/(?<=\n)/);
+}
+
+function ipynbOutput(output: Output, count: number | null): unknown[] {
+  switch (output.kind) {
+    case "stream": return [{ output_type: "stream", name: output.name, text: lines(streamText(output)) }];
+    case "error": return [{ output_type: "error", ename: output.ename, evalue: output.evalue, traceback: output.traceback }];
+    case "many": return [{ output_type: "stream", name: "stderr", text: [`… ${output.count} outputs are left out here …\n`] }];
+    case "bundle": {
+      const data = Object.fromEntries(Object.entries(output.data).map(([type, value]) => [type, typeof value === "string" && !type.startsWith("image/") ? lines(value) : value]));
+      return output.isResult
+        ? [{ output_type: "execute_result", execution_count: count, data, metadata: output.metadata }]
+        : [{ output_type: "display_data", data, metadata: output.metadata }];
+    }
+  }
+}
+
+/** The cells of a Jupyter notebook; a sentence that says what is wrong, if it is none. */
+export function fromIpynb(text: string): { kind: CellKind; source: string }[] | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return `it is not JSON (${error instanceof Error ? error.message : "it cannot be read"})`;
+  }
+  if (typeof value !== "object" || value === null) return "it is JSON, but no notebook";
+  const { cells, worksheets, nbformat } = value as { cells?: unknown; worksheets?: unknown; nbformat?: unknown };
+  if (worksheets !== undefined || (typeof nbformat === "number" && nbformat < 4)) return "it is of an old format; `jupyter nbconvert --to notebook` makes a new one of it";
+  if (!Array.isArray(cells)) return "it is JSON, but it has no cells";
+  const result: { kind: CellKind; source: string }[] = [];
+  for (const [index, cell] of cells.entries()) {
+    if (typeof cell !== "object" || cell === null) return `cell ${index + 1} is no cell`;
+    const source = textOf((cell as { source?: unknown }).source);
+    if (source === null) return `cell ${index + 1} has no source`;
+    const type = (cell as { cell_type?: unknown }).cell_type;
+    result.push({ kind: type === "code" ? "code" : "markdown", source: type === "raw" ? `\`\`\`\n${source}\n\`\`\`` : source });
+  }
+  return result;
+}
+
+// --- a script --------------------------------------------------------------------------------------------------------------
+
+/** A Python script with a cell for each `# %%`, as editors and `evercell run --cells` read them. */
+export function toScript(cells: readonly ShownCell[]): string {
+  return cells
+    .map((cell) =>
+      cell.kind === "markdown"
+        ? `# %% [markdown]\n${cell.source.split("\n").map((line) => (line === "" ? "#" : `# ${line}`)).join("\n")}\n`
+        : `# %%\n${cell.source.trimEnd()}\n`,
+    )
+    .join("\n");
+}
+
+// --- a page ----------------------------------------------------------------------------------------------------------------
+
+const STYLE = `
+:root { color-scheme: light dark; --ink: light-dark(#22252b, #e4e6ea); --quiet: light-dark(#666d78, #9aa1ac); --line: light-dark(#dfe1e6, #343942); --code: light-dark(#f5f6f8, #1e2127); --bad: light-dark(#b3261e, #ff8a80); }
+body { max-width: 860px; margin: 40px auto; padding: 0 20px; font: 16px/1.6 system-ui, sans-serif; color: var(--ink); background: light-dark(#fff, #16181c); }
+pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
+.cell { margin: 22px 0; } .source { padding: 10px 14px; background: var(--code); border: 1px solid var(--line); border-radius: 6px; }
+.out { padding: 8px 14px 0; } .count { color: var(--quiet); font: 12px ui-monospace, monospace; } .failure { color: var(--bad); }
+img { max-width: 100%; } iframe { width: 100%; border: 0; min-height: 60px; }
+`;
+
+/** One file with all in it. Markup of outputs is put into sandboxed frames there as well. */
+export function toPage(title: string, cells: readonly ShownCell[], markup: (text: string) => string): string {
+  const body = cells.map((cell) => {
+    if (cell.kind === "markdown") return `<section class="cell">${markup(cell.source)}</section>`;
+    const count = cell.run?.count ?? null;
+    const outputs = (cell.run?.outputs ?? []).map(pageOutput).join("\n");
+    return `<section class="cell"><div class="count">[${count ?? " "}]</div><pre class="source">${escape(cell.source)}</pre>${outputs}</section>`;
+  });
+  // The page's own policy: nothing of it runs but what the frames hold, and nothing is loaded.
+  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'; frame-src 'self' about:";
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<title>${escape(title)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<h1>${escape(title)}</h1>
+${body.join("\n")}
+</body>
+</html>
+`;
+}
+
+function pageOutput(output: Output): string {
+  switch (output.kind) {
+    case "stream": return `<div class="out"><pre>${coloured(streamText(output))}</pre></div>`;
+    case "error": return `<div class="out"><pre class="failure">${escape(`${output.ename}: ${plain(output.evalue)}`)}</pre><pre>${coloured(output.traceback.join("\n"))}</pre></div>`;
+    case "many": return `<div class="out count">… ${output.count} outputs are left out here …</div>`;
+    case "bundle": {
+      const form = formOf(output.data);
+      if (form.kind === "image") return `<div class="out"><img alt="Figure" src="data:${form.type};base64,${escape(form.base64.replace(/\s/g, ""))}"></div>`;
+      if (form.kind === "html") return `<div class="out"><iframe sandbox="" title="Output" height="${heightOf(form.html)}" srcdoc="${escape(form.html)}"></iframe></div>`;
+      const text = textOf(output.data["text/plain"]);
+      return `<div class="out"><pre>${text === null ? escape(Object.keys(output.data).join(", ")) : coloured(text)}</pre></div>`;
+    }
+  }
+}
+
+/** A frame without scripts cannot say how tall it is; rows of a table are what it mostly holds. */
+function heightOf(html: string): number {
+  const rows = html.match(/<tr/g)?.length ?? 0;
+  return Math.min(800, Math.max(80, 40 + rows * 26));
+}
+
+function coloured(text: string): string {
+  return pieces(text).map((piece) => (piece.look === null ? escape(piece.text) : `<span style="${styleOf(piece.look)}">${escape(piece.text)}</span>`)).join("");
+}
+
+const PALETTE = ["#555", "#c5352b", "#2f8a3a", "#a87900", "#2a6fc9", "#9a3fb0", "#138a92", "#777"];
+
+function styleOf(look: Look): string {
+  const styles: string[] = [];
+  if (look.ink !== null) styles.push(`color:${typeof look.ink === "number" ? (PALETTE[look.ink % 8] ?? "inherit") : look.ink}`);
+  if (look.isBold) styles.push("font-weight:600");
+  if (look.isItalic) styles.push("font-style:italic");
+  if (look.isUnderlined) styles.push("text-decoration:underline");
+  return styles.join(";");
+}

@@ -1,0 +1,410 @@
+// The notebook as the log tells it: `reduce(notebook, events)`. Pure. Whoever reduces the same log gets the same notebook, wherever it was cut.
+
+import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
+import type {
+  Cause, CellId, CommMessage, Event, EventOf, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
+  VariableChanges, Verdict,
+} from "./wire.ts";
+
+export interface BundleOutput {
+  readonly kind: "bundle";
+  readonly key: number;
+  readonly data: MimeBundle;
+  readonly metadata: Metadata;
+  readonly displayId: string | null;
+  /** Whether it is the value of the last expression. */
+  readonly isResult: boolean;
+  /** Where in the log it stands as it is now. */
+  readonly seq: Seq;
+}
+
+export interface ErrorText {
+  readonly kind: "error";
+  readonly key: number;
+  readonly ename: string;
+  readonly evalue: string;
+  readonly traceback: readonly string[];
+}
+
+/** Stands for outputs in the middle of very many, which only the log has. */
+export interface ManyOutputs {
+  readonly kind: "many";
+  readonly key: number;
+  readonly count: number;
+}
+
+export type Output = StreamOutput | BundleOutput | ErrorText | ManyOutputs;
+
+/** How many outputs of a cell are held: the first ones, and the last ones. */
+export const MOST_OUTPUTS = 400;
+
+export interface InputRequest {
+  readonly request: string;
+  readonly prompt: string;
+  readonly password: boolean;
+  readonly deadlineAt: Millis;
+}
+
+export interface Finished {
+  readonly at: Millis;
+  readonly cause: Cause | null;
+  readonly state: Verdict;
+  readonly usage: Usage | null;
+  readonly variables: VariableChanges | null;
+  readonly checkpoint: Protection | null;
+}
+
+/** One run of a cell. */
+export interface Execution {
+  readonly cell: CellId;
+  /** Which cell of the notebook it is a run of: runs of one cell have one slot. */
+  readonly slot: string;
+  readonly code: string;
+  readonly origin: string | null;
+  readonly silent: boolean;
+  readonly queuedSeq: Seq;
+  readonly status: "queued" | "running" | "ok" | "error" | "aborted";
+  readonly count: number | null;
+  readonly startedAt: Millis | null;
+  readonly deadlineAt: Millis | null;
+  readonly ceilingAt: Millis | null;
+  readonly warning: { readonly extendableMs: number } | null;
+  readonly memory: { readonly used: number; readonly limit: number } | null;
+  readonly input: InputRequest | null;
+  readonly stopping: { readonly reason: string; readonly rung: string } | null;
+  readonly outputs: readonly Output[];
+  /** `clear_output(wait=True)`: cleared when the next output comes. */
+  readonly isClearPending: boolean;
+  /** How much it has written to each stream, in bytes. */
+  readonly written: Readonly<Record<StreamName, number>>;
+  readonly note: StateNote | null;
+  readonly finished: Finished | null;
+}
+
+/** Something that happened to the session, told where it happened: behind the run that began last before it. */
+export interface Notice {
+  readonly seq: Seq;
+  readonly at: Millis;
+  readonly after: CellId | null;
+  readonly kind: "restarted" | "recovered" | "rolled_back" | "lost" | "failed" | "adopted" | "ended" | "reopened" | "dropped";
+  readonly cause: Cause | null;
+  readonly state: Verdict | null;
+  readonly text: string;
+}
+
+export interface Notebook {
+  /** The last event that is in here. */
+  readonly seq: Seq;
+  /** When the log began, if it is known: which log it is. */
+  readonly bornAt: Millis | null;
+  readonly status: Status;
+  readonly python: string | null;
+  readonly executions: ReadonlyMap<CellId, Execution>;
+  /** The last run of each slot. */
+  readonly latest: ReadonlyMap<string, CellId>;
+  readonly running: CellId | null;
+  /** Cells that wait, in order. */
+  readonly queue: readonly CellId[];
+  readonly lastStarted: CellId | null;
+  readonly notices: readonly Notice[];
+  /** What was written while no cell ran. */
+  readonly background: readonly Output[];
+  /** In which cells there is a display of an id. */
+  readonly displays: ReadonlyMap<string, readonly CellId[]>;
+  /** How often cells have finished and kernels have started: whatever is asked of the kernel is stale after that. */
+  readonly finishedCount: number;
+  /** How often checkpoints that somebody holds have changed: the list of them is stale after that. */
+  readonly heldCount: number;
+  /** The last messages of the comms, for whoever draws widgets. */
+  readonly comms: readonly (CommMessage & { readonly from: string; readonly seq: Seq })[];
+}
+
+export const EMPTY: Notebook = {
+  seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), running: null, queue: [], lastStarted: null,
+  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, comms: [],
+};
+
+/** What the page writes into `origin` of the cells it runs, so that the log says which cell of the notebook a run belongs to. */
+export const ORIGIN = "notebook:";
+
+const MOST_NOTICES = 200;
+const MOST_COMMS = 2000;
+const MOST_BACKGROUND = 50;
+
+/** The notebook after some more of the log. */
+export function reduce(notebook: Notebook, events: readonly Event[]): Notebook {
+  if (events.length === 0) return notebook;
+  const draft: Draft = {
+    ...notebook,
+    executions: new Map(notebook.executions),
+    latest: new Map(notebook.latest),
+    displays: new Map(notebook.displays),
+  };
+  for (const event of events) {
+    // Nothing twice: after a reconnect the server may send what is here already only if it was asked wrongly, but it costs nothing to look.
+    if (event.seq <= draft.seq) continue;
+    apply(draft, event);
+    draft.seq = event.seq;
+  }
+  return draft;
+}
+
+type Draft = { -readonly [K in keyof Notebook]: Notebook[K] } & {
+  executions: Map<CellId, Execution>;
+  latest: Map<string, CellId>;
+  displays: Map<string, readonly CellId[]>;
+};
+
+function apply(draft: Draft, event: Event): void {
+  switch (event.event) {
+    case "session_opened":
+      if (event.seq === 1) draft.bornAt = event.at_ms;
+      draft.status = "starting";
+      if (event.reopened) notice(draft, event, { kind: "reopened" });
+      break;
+    case "session_ended":
+      draft.status = "ended";
+      notice(draft, event, { kind: "ended", text: event.reason });
+      break;
+    case "kernel_started":
+      draft.status = "idle";
+      draft.python = event.python;
+      // What was asked for before may stand in its variables no more.
+      draft.finishedCount += 1;
+      draft.heldCount += 1;
+      if (event.reason === "restarted") notice(draft, event, { kind: "restarted" });
+      if (event.reason === "recovered") notice(draft, event, { kind: "recovered" });
+      break;
+    case "kernel_failed":
+      draft.status = "dead";
+      notice(draft, event, { kind: "failed", text: event.message });
+      break;
+    case "kernel_adopted":
+      notice(draft, event, { kind: "adopted", state: event.state });
+      break;
+    case "kernel_lost":
+      draft.status = "restarting";
+      // A restart that somebody asked for is told when the new kernel is there.
+      if (event.cause.kind !== "restart") {
+        notice(draft, event, { kind: event.state.verdict === "lost" ? "lost" : "rolled_back", cause: event.cause, state: event.state });
+      }
+      break;
+    case "checkpoint_held":
+      draft.heldCount += 1;
+      break;
+    case "checkpoint_dropped":
+      draft.heldCount += 1;
+      // Whoever drops one or restarts knows it.
+      if (event.reason !== "asked" && event.reason !== "restarted") notice(draft, event, { kind: "dropped", cause: { kind: event.reason }, text: event.name });
+      break;
+    case "cell_queued":
+      queue(draft, event);
+      break;
+    case "cell_started":
+      start(draft, event);
+      break;
+    case "cell_finished":
+      finish(draft, event);
+      break;
+    case "stream":
+      write(draft, event.cell, event.name, event.text);
+      break;
+    case "elided":
+      elide(draft, event);
+      break;
+    case "display_data":
+    case "execute_result":
+      show(draft, event);
+      break;
+    case "update_display_data":
+      updateDisplay(draft, event);
+      break;
+    case "error":
+      push(draft, event.cell, (key) => ({
+        kind: "error", key, ename: event.ename, evalue: event.evalue, traceback: event.traceback,
+      }));
+      break;
+    case "clear_output":
+      change(draft, event.cell, (run) => (event.wait ? { ...run, isClearPending: true } : { ...run, outputs: [], isClearPending: false }));
+      break;
+    case "input_requested":
+      change(draft, event.cell, (run) => ({
+        ...run,
+        input: { request: event.request, prompt: event.prompt, password: event.password, deadlineAt: event.deadline_at_ms },
+      }));
+      break;
+    case "input_closed":
+      change(draft, event.cell, (run) => ({
+        ...run,
+        deadlineAt: event.deadline_at_ms,
+        input: run.input?.request === event.request ? null : run.input,
+      }));
+      break;
+    case "deadline_warning":
+      change(draft, event.cell, (run) => ({
+        ...run, deadlineAt: event.deadline_at_ms, warning: { extendableMs: event.extendable_ms },
+      }));
+      break;
+    case "deadline_extended":
+      change(draft, event.cell, (run) => ({ ...run, deadlineAt: event.deadline_at_ms ?? run.deadlineAt, warning: null }));
+      break;
+    case "memory_warning":
+      change(draft, event.cell, (run) => ({ ...run, memory: { used: event.used_bytes, limit: event.limit_bytes } }));
+      break;
+    case "interrupted":
+      change(draft, event.cell, (run) => ({ ...run, stopping: { reason: event.reason, rung: event.rung } }));
+      break;
+    case "comm":
+      draft.comms = [...draft.comms.slice(-MOST_COMMS + 1), event];
+      break;
+    case "comm_handled":
+      // For whoever waits for what a message has caused.
+      break;
+    default:
+      // A kind that a newer server knows.
+      event satisfies never;
+  }
+}
+
+function queue(draft: Draft, event: EventOf<"cell_queued">): void {
+  const origin = event.origin ?? null;
+  const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
+  draft.executions.set(event.cell, {
+    cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
+    startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],
+    isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, finished: null,
+  });
+  draft.queue = [...draft.queue, event.cell];
+}
+
+function start(draft: Draft, event: EventOf<"cell_started">): void {
+  draft.status = "busy";
+  draft.running = event.cell;
+  draft.lastStarted = event.cell;
+  draft.queue = draft.queue.filter((cell) => cell !== event.cell);
+  change(draft, event.cell, (run) => ({
+    ...run, status: "running", count: event.execution_count, startedAt: event.at_ms, deadlineAt: event.deadline_at_ms,
+    ceilingAt: event.ceiling_at_ms, note: event.state_note ?? null,
+  }));
+  supersede(draft, event.cell);
+}
+
+/** A slot shows its last run; what the one before had shown is in the log. */
+function supersede(draft: Draft, cell: CellId): void {
+  const slot = draft.executions.get(cell)?.slot;
+  if (slot === undefined) return;
+  const before = draft.latest.get(slot);
+  if (before !== undefined && before !== cell) change(draft, before, (run) => ({ ...run, outputs: [] }));
+  draft.latest.set(slot, cell);
+}
+
+function finish(draft: Draft, event: EventOf<"cell_finished">): void {
+  if (draft.running === event.cell) {
+    draft.running = null;
+    if (draft.status === "busy") draft.status = "idle";
+  }
+  draft.queue = draft.queue.filter((cell) => cell !== event.cell);
+  draft.finishedCount += 1;
+  change(draft, event.cell, (run) => ({
+    ...run, status: event.status, count: event.execution_count ?? run.count, warning: null, input: null, isClearPending: false,
+    finished: {
+      at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null, variables: event.variables ?? null,
+      checkpoint: event.checkpoint ?? null,
+    },
+  }));
+  // A cell that never ran takes the place of an earlier run only where there is none.
+  const run = draft.executions.get(event.cell);
+  if (run !== undefined && !draft.latest.has(run.slot)) draft.latest.set(run.slot, run.cell);
+}
+
+function change(draft: Draft, cell: CellId | null, how: (run: Execution) => Execution): void {
+  const run = cell === null ? undefined : draft.executions.get(cell);
+  if (run !== undefined) draft.executions.set(run.cell, how(run));
+}
+
+/** Changes the outputs of a cell, or of what was written while none ran. */
+function changeOutputs(draft: Draft, cell: CellId | null, how: (outputs: readonly Output[], run: Execution | null) => readonly Output[]): void {
+  if (cell === null || !draft.executions.has(cell)) {
+    draft.background = bounded(how(draft.background, null), MOST_BACKGROUND);
+    return;
+  }
+  change(draft, cell, (run) => {
+    const outputs = run.isClearPending ? [] : run.outputs;
+    return { ...run, isClearPending: false, outputs: bounded(how(outputs, run), MOST_OUTPUTS) };
+  });
+}
+
+function push(draft: Draft, cell: CellId | null, make: (key: number) => Output): void {
+  changeOutputs(draft, cell, (outputs) => [...outputs, make(nextKey(outputs))]);
+}
+
+function nextKey(outputs: readonly Output[]): number {
+  return (outputs.at(-1)?.key ?? 0) + 1;
+}
+
+/** The first and the last of very many outputs, with one between them that says how many there were. */
+function bounded(outputs: readonly Output[], most: number): readonly Output[] {
+  if (outputs.length <= most) return outputs;
+  const half = Math.floor(most / 2);
+  const left = outputs.slice(half, outputs.length - half + 1);
+  const count = left.reduce((sum, output) => sum + (output.kind === "many" ? output.count : 1), 0);
+  return [...outputs.slice(0, half), { kind: "many", key: left[0]?.key ?? 0, count }, ...outputs.slice(outputs.length - half + 1)];
+}
+
+function write(draft: Draft, cell: CellId | null, name: StreamName, text: string): void {
+  const run = cell === null ? undefined : draft.executions.get(cell);
+  const at = run?.written[name] ?? 0;
+  changeOutputs(draft, cell, (outputs) => {
+    const last = outputs.at(-1);
+    if (last?.kind === "stream" && last.name === name) return [...outputs.slice(0, -1), appendText(last, text, at)];
+    return [...outputs, appendText(emptyStream(nextKey(outputs), name), text, at)];
+  });
+  if (run !== undefined) count(draft, run.cell, name, at + utf8Length(text));
+}
+
+function count(draft: Draft, cell: CellId, name: StreamName, bytes: number): void {
+  change(draft, cell, (run) => ({ ...run, written: { ...run.written, [name]: bytes } }));
+}
+
+function elide(draft: Draft, event: EventOf<"elided">): void {
+  for (const { name, from, bytes } of event.streams) {
+    const run = event.cell === null ? undefined : draft.executions.get(event.cell);
+    const at = from ?? run?.written[name] ?? 0;
+    changeOutputs(draft, event.cell, (outputs) => {
+      const index = outputs.findLastIndex((output) => output.kind === "stream" && output.name === name);
+      const found = outputs[index];
+      if (found?.kind === "stream") return outputs.with(index, skipText(found, at, bytes));
+      return [...outputs, skipText(emptyStream(nextKey(outputs), name), at, bytes)];
+    });
+    if (run !== undefined) count(draft, run.cell, name, at + bytes);
+  }
+}
+
+function show(draft: Draft, event: EventOf<"display_data"> | EventOf<"execute_result">): void {
+  const displayId = event.event === "display_data" ? (event.display_id ?? null) : null;
+  push(draft, event.cell, (key) => ({
+    kind: "bundle", key, data: event.data, metadata: event.metadata, displayId, isResult: event.event === "execute_result", seq: event.seq,
+  }));
+  if (displayId !== null && event.cell !== null) {
+    const cells = draft.displays.get(displayId) ?? [];
+    if (!cells.includes(event.cell)) draft.displays.set(displayId, [...cells.slice(-20), event.cell]);
+  }
+}
+
+function updateDisplay(draft: Draft, event: EventOf<"update_display_data">): void {
+  for (const cell of draft.displays.get(event.display_id) ?? []) {
+    change(draft, cell, (run) => ({
+      ...run,
+      outputs: run.outputs.map((output) =>
+        output.kind === "bundle" && output.displayId === event.display_id
+          ? { ...output, data: event.data, metadata: event.metadata, seq: event.seq }
+          : output,
+      ),
+    }));
+  }
+}
+
+function notice(draft: Draft, event: Event, what: Partial<Notice> & Pick<Notice, "kind">): void {
+  const full: Notice = { seq: event.seq, at: event.at_ms, after: draft.lastStarted, cause: null, state: null, text: "", ...what };
+  draft.notices = [...draft.notices.slice(-MOST_NOTICES + 1), full];
+}

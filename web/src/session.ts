@@ -1,0 +1,460 @@
+// One open session as the page has it: the reduced log, the document, what is selected; and what can be done with it.
+
+import { ApiError, type Api } from "./api.ts";
+import { shownCells, type ShownCell } from "./cells.ts";
+import { Connection, type Link } from "./connection.ts";
+import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
+import { between } from "./place.ts";
+import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
+import { DocumentFile, type Saved } from "./sync.ts";
+import type { Event, SessionBody, StreamName } from "./wire.ts";
+
+export type Mode = "command" | "edit";
+
+export interface Toast {
+  readonly id: number;
+  readonly text: string;
+  readonly isError: boolean;
+  readonly action: { label: string; run: () => void } | null;
+}
+
+/** What the page draws. A new object whenever anything in it has changed. */
+export interface View {
+  readonly notebook: Notebook;
+  readonly cells: readonly ShownCell[];
+  readonly link: Link;
+  readonly saved: Saved;
+  readonly selected: string | null;
+  readonly mode: Mode;
+  /** Markdown cells whose source is shown. */
+  readonly opened: ReadonlySet<string>;
+  readonly toasts: readonly Toast[];
+  readonly body: SessionBody | null;
+  /** Whether what was in the log when the page came has been read. */
+  readonly isCaughtUp: boolean;
+  /** What lies over the page. */
+  readonly dialog: Dialog | null;
+}
+
+export type Dialog =
+  | { kind: "picture"; address: string; label: string }
+  | { kind: "output"; cell: string; stream: StreamName }
+  | { kind: "link"; url: string }
+  | { kind: "confirm"; title: string; text: string; yes: string; run: () => void }
+  | { kind: "help" };
+
+/** How long after a key press somebody counts as typing. */
+const STILL_TYPING = 4_000;
+
+export class Session {
+  private doc: Doc = EMPTY_DOC;
+  private readonly writer: Writer;
+  private readonly file: DocumentFile;
+  private readonly connection: Connection;
+  private readonly listeners = new Set<(isUrgent: boolean) => void>();
+  private deletions: string[][] = [];
+  private clipboard: { kind: CellKind; source: string }[] = [];
+  private lastEdit: { id: string | null; at: number } = { id: null, at: 0 };
+  private nextToast = 1;
+  private target = 0;
+  /** By how much the clock here is ahead of the server's, in milliseconds. */
+  skew = 0;
+  view: View;
+
+  constructor(readonly api: Api, readonly id: string) {
+    this.writer = new Writer(clientId());
+    this.view = {
+      notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, mode: "command",
+      opened: new Set(), toasts: [], body: null, isCaughtUp: false, dialog: null,
+    };
+    this.connection = new Connection(api, id, {
+      after: () => this.view.notebook.seq,
+      onEvents: (events) => this.takeEvents(events),
+      onLink: (link) => this.takeLink(link),
+      onOtherLog: (after) => this.set({ notebook: { ...EMPTY, seq: after } }),
+    });
+    this.file = new DocumentFile(api, id, {
+      doc: () => this.doc,
+      onRead: (doc) => this.takeDoc(doc),
+      onSaved: (saved) => this.set({ saved }),
+      isReachable: () => this.view.link.state === "live",
+    });
+  }
+
+  open(): void {
+    this.connection.open();
+    void this.look();
+    this.file.start();
+  }
+
+  close(): void {
+    this.file.close();
+    this.connection.close();
+    this.listeners.clear();
+  }
+
+  /** Calls back when something has changed; urgent is what somebody did here, and what the next key press may depend on. */
+  subscribe(listener: (isUrgent: boolean) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Now, by the server's clock. */
+  now(): number {
+    return Date.now() - this.skew;
+  }
+
+  // --- what comes in -----------------------------------------------------------------------------------------------------
+
+  private set(change: Partial<View>): void {
+    const view = { ...this.view, ...change };
+    if (change.notebook !== undefined) view.cells = shownCells(this.doc, view.notebook, view.cells);
+    this.view = view;
+    for (const listener of [...this.listeners]) listener(change.notebook === undefined);
+  }
+
+  private takeEvents(events: Event[]): void {
+    const notebook = reduce(this.view.notebook, events);
+    this.set({ notebook, isCaughtUp: this.view.isCaughtUp || notebook.seq >= this.target });
+    if (notebook.bornAt !== null || events[0]?.seq !== 1) this.file.adoptCopy(notebook.bornAt);
+  }
+
+  private takeLink(link: Link): void {
+    const wasLive = this.view.link.state === "live";
+    this.set({ link });
+    if (link.state === "live" && !wasLive) {
+      void this.look();
+      this.file.nudge();
+    }
+  }
+
+  private takeDoc(theirs: Doc): void {
+    this.writer.see(theirs);
+    const { id, at } = this.lastEdit;
+    const mine = id === null ? undefined : this.doc.cells[id]?.source;
+    this.setDoc(merge(this.doc, theirs));
+    // Nobody's text changes under their hands: who is typing writes on, and what came is kept beside the cell.
+    if (id === null || mine === undefined || Date.now() - at > STILL_TYPING) return;
+    if (this.doc.cells[id]?.others.some((other) => other.by === mine.by && other.n === mine.n) === true) this.edit(id, mine.value);
+  }
+
+  private setDoc(doc: Doc): void {
+    if (doc === this.doc) return;
+    this.doc = doc;
+    this.set({ cells: shownCells(doc, this.view.notebook, this.view.cells) });
+  }
+
+  /** Asks how the session stands, and what the clock says there. */
+  private async look(): Promise<void> {
+    try {
+      const before = Date.now();
+      const response = await this.api.fetch(`/v1/sessions/${encodeURIComponent(this.id)}`);
+      const date = Date.parse(response.headers.get("Date") ?? "");
+      // The header has whole seconds, so less than two of difference mean nothing.
+      const skew = (before + Date.now()) / 2 - (date + 500);
+      this.skew = Number.isFinite(skew) && Math.abs(skew) > 2000 ? skew : 0;
+      const body = (await response.json()) as SessionBody;
+      this.target = body.head;
+      this.set({ body, isCaughtUp: this.view.notebook.seq >= body.head });
+    } catch (error) {
+      // The connection says what is wrong.
+      if (!(error instanceof ApiError)) throw error;
+    }
+  }
+
+  // --- the document ------------------------------------------------------------------------------------------------------
+
+  private write(how: (doc: Doc) => Doc): void {
+    let doc = this.doc;
+    // From the first change on, the document knows every cell that is shown, so that all keep their places.
+    for (const cell of this.view.cells) if (!cell.isInDoc) doc = this.writer.adopt(doc, cell.id, cell.source, cell.place);
+    this.setDoc(how(doc));
+    this.file.changed();
+  }
+
+  edit(id: string, source: string): void {
+    if (this.cell(id)?.source === source) return;
+    this.lastEdit = { id, at: Date.now() };
+    this.write((doc) => this.writer.edit(doc, id, source));
+  }
+
+  cell(id: string | null): ShownCell | undefined {
+    return this.view.cells.find((cell) => cell.id === id);
+  }
+
+  /** What to call the cell of a run: by its number, if it has one. */
+  nameOf(run: string): string {
+    const count = this.view.notebook.executions.get(run)?.count;
+    return count === null || count === undefined ? "an earlier cell" : `cell [${count}]`;
+  }
+
+  index(id: string | null): number {
+    return this.view.cells.findIndex((cell) => cell.id === id);
+  }
+
+  /** Puts a new cell before the cell at `index`, and selects it. */
+  insert(index: number, kind: CellKind = "code", source = "", mode: Mode = "edit"): string {
+    const id = crypto.randomUUID();
+    this.write((doc) => this.writer.add(doc, id, kind, source, this.placeAt(index)));
+    const opened = new Set(this.view.opened);
+    if (kind === "markdown" && mode === "edit") opened.add(id);
+    this.set({ selected: id, mode, opened });
+    return id;
+  }
+
+  private placeAt(index: number, without: string | null = null): string {
+    const cells = this.view.cells.filter((cell) => cell.id !== without);
+    const before = cells[index - 1]?.place ?? "";
+    const after = cells.slice(index).find((cell) => cell.place > before)?.place ?? null;
+    return between(before, after);
+  }
+
+  insertBeside(side: "above" | "below"): void {
+    const index = this.index(this.view.selected);
+    this.insert(index < 0 ? this.view.cells.length : index + (side === "below" ? 1 : 0), "code", "", "command");
+  }
+
+  move(id: string, by: -1 | 1): void {
+    const index = this.index(id);
+    const to = index + by;
+    if (index < 0 || to < 0 || to >= this.view.cells.length) return;
+    this.write((doc) => this.writer.move(doc, id, this.placeAt(to, id)));
+  }
+
+  remove(id: string): void {
+    const index = this.index(id);
+    const cell = this.cell(id);
+    if (cell === undefined) return;
+    this.write((doc) => this.writer.setDeleted(doc, id, true));
+    this.deletions.push([id]);
+    const next = this.view.cells[Math.min(index, this.view.cells.length - 1)];
+    this.set({ selected: next?.id ?? null, mode: "command" });
+    this.toast("Cell deleted", { label: "Undo", run: () => this.undoRemove() });
+  }
+
+  undoRemove(): void {
+    const ids = this.deletions.pop();
+    if (ids === undefined) return;
+    this.write((doc) => ids.reduce((all, id) => this.writer.setDeleted(all, id, false), doc));
+    this.set({ selected: ids[0] ?? null, toasts: this.view.toasts.filter((toast) => toast.action?.label !== "Undo") });
+  }
+
+  copy(id: string): void {
+    const cell = this.cell(id);
+    if (cell !== undefined) this.clipboard = [{ kind: cell.kind, source: cell.source }];
+  }
+
+  paste(): void {
+    for (const { kind, source } of this.clipboard) this.insert(this.index(this.view.selected) + 1, kind, source, "command");
+  }
+
+  setKind(id: string, kind: CellKind): void {
+    this.write((doc) => this.writer.setKind(doc, id, kind));
+    if (kind === "markdown") this.setOpened(id, true);
+  }
+
+  dismissOther(id: string, other: Stamp): void {
+    this.write((doc) => this.writer.dismiss(doc, id, other));
+  }
+
+  /** Puts many cells at the end, as an import does. */
+  append(cells: readonly { kind: CellKind; source: string }[]): void {
+    this.write((doc) => {
+      let place = this.view.cells.at(-1)?.place ?? "";
+      for (const cell of cells) {
+        place = between(place, null);
+        doc = this.writer.add(doc, crypto.randomUUID(), cell.kind, cell.source, place);
+      }
+      return doc;
+    });
+  }
+
+  hasDeleted(): boolean {
+    return this.deletions.some((ids) => ids.some((id) => this.doc.cells[id] !== undefined && !isAlive(this.doc.cells[id])));
+  }
+
+  flush(): Promise<void> {
+    return this.file.flush();
+  }
+
+  // --- selection ---------------------------------------------------------------------------------------------------------
+
+  select(id: string | null, mode: Mode = "command"): void {
+    if (this.view.selected !== id || this.view.mode !== mode) this.set({ selected: id, mode });
+  }
+
+  selectBy(by: -1 | 1): void {
+    const index = this.index(this.view.selected);
+    const cell = this.view.cells[index < 0 ? 0 : Math.min(Math.max(index + by, 0), this.view.cells.length - 1)];
+    if (cell !== undefined) this.select(cell.id);
+  }
+
+  setOpened(id: string, isOpened: boolean): void {
+    const opened = new Set(this.view.opened);
+    if (isOpened) opened.add(id);
+    else opened.delete(id);
+    this.set({ opened });
+  }
+
+  // --- running -----------------------------------------------------------------------------------------------------------
+
+  /** Runs a cell, or draws it if it is text. */
+  run(id: string): void {
+    const cell = this.cell(id);
+    if (cell === undefined) return;
+    if (cell.kind === "markdown") {
+      this.setOpened(id, false);
+      return;
+    }
+    if (cell.source.trim() === "") return;
+    if (this.view.notebook.status === "ended") {
+      void this.reopen().then(() => this.execute(id, cell.source));
+      return;
+    }
+    this.execute(id, cell.source);
+  }
+
+  private execute(id: string, code: string): void {
+    // The key makes it safe to send it again after a break: it runs once.
+    this.command("execute", { code, origin: ORIGIN + id, key: crypto.randomUUID() });
+  }
+
+  runAndAdvance(id: string): void {
+    this.run(id);
+    const next = this.view.cells[this.index(id) + 1];
+    if (next === undefined) this.insert(this.view.cells.length, "code", "", "edit");
+    else this.select(next.id, "command");
+  }
+
+  runAndInsert(id: string): void {
+    this.run(id);
+    this.insert(this.index(id) + 1, "code", "", "edit");
+  }
+
+  runAll(): void {
+    for (const cell of this.view.cells) this.run(cell.id);
+  }
+
+  confirmEnd(): void {
+    this.show({
+      kind: "confirm", title: "End this session?", text: "Its kernel, its files and its log are removed. There is no way back.", yes: "End and remove",
+      run: () => void this.api.end(this.id).then(() => { location.hash = "#/"; }, (error: unknown) => this.complain(error)),
+    });
+  }
+
+  runningCell(): Execution | null {
+    const { running, executions } = this.view.notebook;
+    return running === null ? null : (executions.get(running) ?? null);
+  }
+
+  /** Gives the running cell more time. */
+  extend(byMs: number): void {
+    const run = this.runningCell();
+    if (run !== null) this.command("extend", { cell: run.cell, by_ms: byMs });
+  }
+
+  interrupt(): void {
+    this.command("interrupt");
+  }
+
+  cancel(cell: string): void {
+    this.command("cancel", { cell });
+  }
+
+  confirmRestart(): void {
+    this.show({
+      kind: "confirm", title: "Restart the kernel?", text: "Variables are lost, and what runs and waits is stopped. Files, cells and their outputs stay.",
+      yes: "Restart", run: () => this.command("restart"),
+    });
+  }
+
+  confirmUndo(): void {
+    this.show({
+      kind: "confirm", title: "Undo the last cell?", text: "Variables go back to what they were before it. What it shows, and the files it wrote, stay. There is no redo.",
+      yes: "Undo it", run: () => this.command("undo"),
+    });
+  }
+
+  confirmGoBack(checkpoint: string): void {
+    this.show({
+      kind: "confirm", title: `Go back to “${checkpoint}”?`, text: "Variables go back to what they were when it was made; those of now are gone unless they have a checkpoint too. Outputs and files stay.",
+      yes: "Go back", run: () => this.command("rollback", { checkpoint }),
+    });
+  }
+
+  answer(request: string, value: string | null): void {
+    this.command("input", value === null ? { request, eof: true } : { request, value });
+  }
+
+  /** Opens the session again after it has ended. */
+  async reopen(): Promise<void> {
+    try {
+      await this.api.open(this.id);
+      this.connection.retryNow();
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  retryNow(): void {
+    this.connection.retryNow();
+  }
+
+  ask<T>(op: string, fields: Record<string, unknown> = {}): Promise<T> {
+    return this.connection.send<T>(op, fields);
+  }
+
+  private command(op: string, fields: Record<string, unknown> = {}): void {
+    this.connection.send(op, fields).catch((error: unknown) => this.complain(error));
+  }
+
+  // --- what lies over the page -----------------------------------------------------------------------------------------
+
+  show(dialog: Dialog | null): void {
+    this.set({ dialog });
+  }
+
+  showPicture(address: string, label: string): void {
+    this.show({ kind: "picture", address, label });
+  }
+
+  showOutput(cell: string, stream: StreamName): void {
+    this.show({ kind: "output", cell, stream });
+  }
+
+  /** An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. */
+  offerLink(url: string): void {
+    this.show({ kind: "link", url });
+  }
+
+  // --- messages ----------------------------------------------------------------------------------------------------------
+
+  complain(error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    this.toast(text.charAt(0).toUpperCase() + text.slice(1), null, true);
+  }
+
+  toast(text: string, action: Toast["action"] = null, isError = false): void {
+    const toast: Toast = { id: this.nextToast++, text, isError, action };
+    this.set({ toasts: [...this.view.toasts.filter((other) => other.text !== toast.text).slice(-2), toast] });
+    setTimeout(() => this.dismissToast(toast.id), isError ? 12_000 : 8_000);
+  }
+
+  dismissToast(id: number): void {
+    if (this.view.toasts.some((toast) => toast.id === id)) this.set({ toasts: this.view.toasts.filter((toast) => toast.id !== id) });
+  }
+}
+
+/** This tab, among all that write the document. */
+function clientId(): string {
+  const fresh = crypto.randomUUID().slice(0, 8);
+  try {
+    // A duplicated tab copies the store of the one it was made from, so the name is taken out while it is in use.
+    const kept = sessionStorage.getItem("evercell:client") ?? fresh;
+    sessionStorage.removeItem("evercell:client");
+    addEventListener("pagehide", () => sessionStorage.setItem("evercell:client", kept));
+    return kept;
+  } catch {
+    return fresh;
+  }
+}

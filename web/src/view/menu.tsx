@@ -1,0 +1,84 @@
+// The menu of a session: notebooks in and out, and the rarer commands.
+
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { fromIpynb, toIpynb, toPage, toScript } from "../export.ts";
+import type { Session } from "../session.ts";
+import { save } from "./outputs.tsx";
+
+export function MoreMenu({ session }: { session: Session }): JSX.Element {
+  const [isOpen, setOpen] = useState(false);
+  const element = useRef<HTMLDivElement>(null);
+  const file = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (!isOpen) return;
+    element.current?.querySelector<HTMLElement>("[role=menuitem]")?.focus();
+    const away = (event: Event): void => {
+      if (element.current !== null && event.target instanceof Node && !element.current.contains(event.target)) setOpen(false);
+    };
+    addEventListener("pointerdown", away);
+    return () => removeEventListener("pointerdown", away);
+  }, [isOpen]);
+  const keys = (event: KeyboardEvent): void => {
+    const items = [...(element.current?.querySelectorAll<HTMLElement>("[role=menuitem]") ?? [])];
+    const index = items.indexOf(document.activeElement as HTMLElement);
+    if (event.key === "Escape") {
+      setOpen(false);
+      element.current?.querySelector("button")?.focus();
+    } else if (event.key === "ArrowDown") items[(index + 1) % items.length]?.focus();
+    else if (event.key === "ArrowUp") items[(index - 1 + items.length) % items.length]?.focus();
+    else if (event.key === "Tab") return setOpen(false);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const item = (label: string, run: () => void): JSX.Element => (
+    <button type="button" role="menuitem" tabIndex={-1} onClick={() => { setOpen(false); run(); }}>{label}</button>
+  );
+  const python = session.view.notebook.python;
+  const name = session.id.replace(/[^\w.-]/g, "-");
+  return (
+    <div class="menu" ref={element} onKeyDown={isOpen ? keys : undefined}>
+      <button type="button" class="button" aria-label="More" title="More" aria-haspopup="menu" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <svg class="icon" viewBox="0 0 16 16" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linecap="round"><path d="M3.5 8h.01M8 8h.01M12.5 8h.01" /></svg>
+      </button>
+      {isOpen && (
+        <div class="menu-list" role="menu" aria-label="More">
+          {item("Import a notebook (.ipynb)…", () => file.current?.click())}
+          {item("Save as notebook (.ipynb)", () => save(new Blob([toIpynb(session.view.cells, python)], { type: "application/x-ipynb+json" }), `${name}.ipynb`))}
+          {item("Save as script (.py)", () => save(new Blob([toScript(session.view.cells)], { type: "text/x-python" }), `${name}.py`))}
+          {item("Save as page (.html)", () => void savePage(session, name))}
+          <hr />
+          {item("Undo deletion", () => session.undoRemove())}
+          {"Notification" in window && Notification.permission === "default" && item("Tell me of deadlines when this tab is hidden", () => void Notification.requestPermission())}
+          {item("End this session…", () => session.confirmEnd())}
+        </div>
+      )}
+      <input ref={file} type="file" accept=".ipynb,application/x-ipynb+json,application/json" hidden aria-label="Notebook to import"
+        onChange={(event) => {
+          const chosen = event.currentTarget.files?.[0];
+          event.currentTarget.value = "";
+          if (chosen !== undefined) void importNotebook(session, chosen);
+        }} />
+    </div>
+  );
+}
+
+const LARGEST = 100_000_000;
+
+async function importNotebook(session: Session, file: File): Promise<void> {
+  if (file.size > LARGEST) return session.complain(new Error(`\`${file.name}\` is larger than 100 MB; import it without its outputs`));
+  const cells = fromIpynb(await file.text());
+  if (typeof cells === "string") return session.complain(new Error(`\`${file.name}\` cannot be imported: ${cells}`));
+  session.append(cells);
+  session.toast(`${cells.length} cells imported at the end; run them to see their outputs`);
+}
+
+async function savePage(session: Session, name: string): Promise<void> {
+  try {
+    const { cellMarkup } = await import("../output/rich.ts");
+    save(new Blob([toPage(session.id, session.view.cells, cellMarkup)], { type: "text/html" }), `${name}.html`);
+  } catch (error) {
+    session.complain(error);
+  }
+}

@@ -1,0 +1,96 @@
+import { expect, test } from "vitest";
+import { shownCells } from "../src/cells.ts";
+import { readTable } from "../src/csv.ts";
+import { EMPTY_DOC } from "../src/document.ts";
+import { fromIpynb, toIpynb, toPage, toScript } from "../src/export.ts";
+import { bytes, clock, duration } from "../src/format.ts";
+import { fromFrame } from "../src/frame/messages.ts";
+import { jsonMarkup } from "../src/output/json.ts";
+import { formOf } from "../src/output/mime.ts";
+import { EMPTY, reduce } from "../src/reduce.ts";
+import { toldOfRun } from "../src/verdict.ts";
+import { SANDBOX } from "../src/view/frame.tsx";
+import { cell, log } from "./log.ts";
+
+test("a frame may run scripts, and has no more rights than that", () => {
+  expect(SANDBOX).toBe("allow-scripts");
+});
+
+test("of what a frame says only its own few words are heard", () => {
+  expect(fromFrame({ type: "height", height: 12, extra: 1 })).toEqual({ type: "height", height: 12 });
+  for (const forged of [null, 1, "ready", {}, { type: "html", html: "x" }, { type: "height", height: "12" }, { type: "height", height: Number.NaN }, { type: "link", url: "javascript:alert(1)" }, { type: "link", url: "data:text/html,x" }, { type: "link", url: `https://x/${"a".repeat(3000)}` }]) {
+    expect(fromFrame(forged)).toBeNull();
+  }
+});
+
+test("the richest form that can be drawn is drawn", () => {
+  expect(formOf({ "text/plain": "x", "text/html": "<b>x</b>" }).kind).toBe("html");
+  expect(formOf({ "text/plain": "x", "text/html": "<div>", "application/vnd.plotly.v1+json": {} }).kind).toBe("plotly");
+  expect(formOf({ "application/vnd.vegalite.v5.20.1+json": {} })).toMatchObject({ kind: "vega", isLite: true });
+  expect(formOf({ "text/plain": "<Figure>", "image/png": "AAAA" }).kind).toBe("image");
+  expect(formOf({ "image/svg+xml": ["<svg>", "</svg>"] })).toEqual({ kind: "html", html: "<svg></svg>" });
+  expect(formOf({ "application/x-mine": 1 })).toEqual({ kind: "unknown", types: ["application/x-mine"] });
+});
+
+test("a JSON tree is text in every place, and bounded", () => {
+  expect(jsonMarkup({ "<b>": "<script>" })).not.toMatch(/<(b|script)>/);
+  expect(jsonMarkup(Array.from({ length: 100_000 }, () => [1])).length).toBeLessThan(1_000_000);
+});
+
+const shown = shownCells(EMPTY_DOC, reduce(EMPTY, log(...cell("a", "print('<b>')\n1", [
+  ["stream", { name: "stdout", text: "<b>\n" }],
+  ["display_data", { data: { "text/html": "<script>alert(1)</script>", "text/plain": "x" }, metadata: {} }],
+  ["display_data", { data: { "image/png": "iVBORw0KGgo=\n" }, metadata: {} }],
+  ["execute_result", { execution_count: 1, data: { "text/plain": "1" }, metadata: {} }],
+  ["error", { ename: "E", evalue: "<i>", traceback: ["\x1b[31mE\x1b[0m: <i>"] }],
+]))));
+
+test("a notebook goes out with its outputs and comes in again", () => {
+  const text = toIpynb(shown, "3.11.2");
+  const notebook = JSON.parse(text) as { cells: { outputs: { output_type: string }[] }[] };
+  expect(notebook.cells[0]?.outputs.map((output) => output.output_type)).toEqual(["stream", "display_data", "display_data", "execute_result", "error"]);
+  expect(fromIpynb(text)).toEqual([{ kind: "code", source: "print('<b>')\n1" }]);
+  expect(toScript(shown)).toBe("# %%\nprint('<b>')\n1\n");
+});
+
+test("what is no notebook is refused with the reason", () => {
+  expect(fromIpynb("{")).toMatch(/not JSON/);
+  expect(fromIpynb("[]")).toMatch(/no cells/);
+  expect(fromIpynb('{"nbformat": 3, "worksheets": []}')).toMatch(/old format/);
+  expect(fromIpynb('{"cells": [{"cell_type": "code"}]}')).toMatch(/cell 1 has no source/);
+});
+
+test("a page that is saved has outputs as text, and their markup in frames without scripts", () => {
+  const page = toPage("<title>", shown, (text) => text);
+  expect(page).not.toContain("<title><title>");
+  expect(page).not.toContain("<script>");
+  expect(page).toContain('sandbox=""');
+  expect(page).toContain("&#60;b&#62;");
+});
+
+test("a table's separator and the types of its columns are found", () => {
+  const table = readTable('city;people;share;since\nParis;2103000;0.5;2020-01-01\n"Lyon; Rhône";522000;NA;2021-05-06\nhalf', false);
+  expect(table).toMatchObject({ header: ["city", "people", "share", "since"], types: ["text", "whole number", "number", "date"] });
+  expect(table?.rows).toEqual([["Paris", "2103000", "0.5", "2020-01-01"], ["Lyon; Rhône", "522000", "NA", "2021-05-06"]]);
+});
+
+test("a verdict says what ended a cell and what became of the variables", () => {
+  const told = (end: Record<string, unknown>): unknown => {
+    const run = reduce(EMPTY, log(...cell("a", "x", [], end))).executions.get("a");
+    return run === undefined ? null : toldOfRun(run, () => "cell [1]");
+  };
+  expect(told({})).toBeNull();
+  expect(told({ status: "error", cause: { kind: "exception" } })).toBeNull();
+  expect(told({ status: "error", cause: { kind: "deadline" }, state: { verdict: "rolled_back", before: "a" } })).toEqual({
+    tone: "warn", title: "Stopped at its deadline.", detail: "Your variables are as they were before this cell.",
+  });
+  expect(told({ status: "error", cause: { kind: "killed_by_signal", name: "SIGSEGV" }, state: { verdict: "lost", why: "there was no checkpoint" } })).toEqual({
+    tone: "bad", title: "The kernel was killed by SIGSEGV.", detail: "Your variables are lost: there was no checkpoint.",
+  });
+});
+
+test("times and sizes read well", () => {
+  expect([0, 59_999, 61_000, 3_723_000].map(clock)).toEqual(["0:00", "0:59", "1:01", "1:02:03"]);
+  expect([4, 1300, 45_000, 125_000].map(duration)).toEqual(["4 ms", "1.3 s", "45 s", "2 min 5 s"]);
+  expect([5, 1500, 2_000_000].map(bytes)).toEqual(["5 B", "1.5 kB", "2.0 MB"]);
+});
