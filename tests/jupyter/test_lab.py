@@ -84,7 +84,8 @@ def wait_for(url, server):
 def browser():
     """A browser without a window."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        found = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
+        chromium = playwright.chromium.launch(executable_path=next(found), args=["--no-sandbox"])
         yield chromium
         chromium.close()
 
