@@ -55,7 +55,9 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a few repetitions only: to try it, not to publish"
     )
     parser.add_argument(
-        "--readme", action="store_true", help="put the table into README.md, between its markers"
+        "--readme",
+        action="store_true",
+        help="put the tables into README.md and docs/jupyter.md, between their markers",
     )
     parser.add_argument(
         "--only", metavar="ROW,...", help=f"these rows only: {', '.join(ROWS)}, checkpoint, docker"
@@ -149,12 +151,15 @@ def main() -> None:
     record = {"machine": facts, "sizes": asdict(sizes), "results": results}
     (OUTPUT / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     (OUTPUT / "table.md").write_text(text + "\n")
+    jupyter = report.like_for_like(results) + "\n\n" + report.notes_like_for_like(facts)
+    (OUTPUT / "jupyter.md").write_text(jupyter + "\n")
     print(text)
     for line in report.goals(results):
         say(line)
     if asked.readme:
         report.put_into(ROOT / "README.md", text)
-        say("the table is in README.md")
+        report.put_into(ROOT / "docs" / "jupyter.md", jupyter)
+        say("the tables are in README.md and docs/jupyter.md")
 
 
 if __name__ == "__main__":

@@ -122,18 +122,30 @@ def show_ratio(value: float | None) -> str:
     return f"{value:.0f} ×" if value >= 10 else f"{value:.1f} ×"
 
 
+GATEWAY = {"Kernel Gateway as shipped": PEERS[:1], "… tuned": PEERS[1:]}
+
+
 def table(results: dict[str, Samples]) -> str:
     """All figures as a table in Markdown."""
-    head = ["", "Evercell", "… over Jupyter's protocol", "Kernel Gateway as shipped", "… tuned", "ratio"]
+    return columns(results, {"Evercell": OURS, "… over Jupyter's protocol": SAME_PROTOCOL, **GATEWAY})
+
+
+def like_for_like(results: dict[str, Samples]) -> str:
+    """The figures of both servers over the same protocol."""
+    return columns(results, {"Evercell": SAME_PROTOCOL, **GATEWAY})
+
+
+def columns(results: dict[str, Samples], systems: dict[str, tuple[str, ...]]) -> str:
+    """A table in Markdown: systems by the title of their column, and the first one's ratio to the gateway."""
+    head = ["", *systems, "ratio"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for figure in FIGURES:
-        ours = cell(figure, results, OURS)
-        same = cell(figure, results, SAME_PROTOCOL)
-        peers = [cell(figure, results, (peer,)) for peer in PEERS]
-        if ours is None and same is None and not any(peers):
+        ours, *others = (cell(figure, results, names) for names in systems.values())
+        if ours is None and not any(others):
             continue
-        shown = [entry.show(figure.unit) if entry else "–" for entry in (ours, same, *peers)]
-        rows.append([figure.title, *shown, show_ratio(ratio(figure, ours, peers))])
+        shown = [entry.show(figure.unit) if entry else "–" for entry in (ours, *others)]
+        times = ratio(figure, ours, [cell(figure, results, (peer,)) for peer in PEERS])
+        rows.append([figure.title, *shown, show_ratio(times)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
@@ -150,6 +162,11 @@ column is the same server over the gateway's own protocol. *Tuned* is the gatewa
 algorithm and without its limits on output. The ratio is of the first column to the better of these \
 two. The gateway has no pool: a session there is always a new kernel. Every byte of the two \
 output rows is compared with what was written."""
+
+LIKE_FOR_LIKE = """\
+Of {date}, on {cores} cores ({model}), Linux {kernel}: one run of `make bench`, one server after the \
+other, over `v1.kernel.websocket.jupyter.org` with the same client. Kernel Gateway {gateway} with \
+ipykernel {ipykernel}; *tuned* is without Nagle's algorithm and without its limits on output."""
 
 COUNTS = """\
 Repetitions: {ready} sessions opened from a full pool, {cold} without one, {cells} cells after 20 to \
@@ -198,8 +215,13 @@ def verdict(met: bool) -> str:
     return "met   " if met else "MISSED"
 
 
+def notes_like_for_like(machine: dict[str, str]) -> str:
+    """What one has to know to read that table."""
+    return LIKE_FOR_LIKE.format(**machine)
+
+
 def put_into(readme: Path, text: str) -> None:
-    """Replaces what stands between the markers."""
+    """Replaces what stands between the markers of a page."""
     old = readme.read_text()
     if BEGIN not in old or END not in old:
         raise SystemExit(f"{readme.name} has no line `{BEGIN}` followed by one `{END}`: nothing to replace")

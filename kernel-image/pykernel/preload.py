@@ -130,6 +130,9 @@ def load(names):
 def warm(shell, kernel):
     """Imports the libraries and runs the warm-up cells, then gives the shell a clean namespace."""
     loaded = load(LIBRARIES)
+    if "pandas" in loaded:
+        # As in a notebook: imported outside of a cell, pandas takes this for a terminal.
+        sys.modules["pandas"].set_option("display.max_columns", 20)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for code in _WARM_UP:
             kernel.execute({"code": code})

@@ -98,7 +98,8 @@ def trim(error):
             if not place.tb_frame.f_code.co_filename.startswith(_here):
                 kept.append(place)
             place = place.tb_next
-        for place, following in zip(kept, [*kept[1:], None], strict=True):
+        # An exception that was named as a cause and never raised has none.
+        for place, following in zip(kept, kept[1:] + [None] * bool(kept), strict=True):
             place.tb_next = following
         error.__traceback__ = kept[0] if kept else None
         error = error.__cause__ or error.__context__

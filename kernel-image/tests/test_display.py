@@ -128,3 +128,9 @@ def test_a_display_in_a_forked_child_goes_to_its_stdout(kernel):
         "import os\nfrom IPython.display import display\npid = os.fork()\nif not pid:\n    display({'text/plain': 'from the child'}, raw=True); os._exit(0)\nos.waitpid(pid, 0);"
     )
     assert kernel.text() == "from the child\n"
+
+
+def test_a_wide_table_is_shown_as_in_a_notebook(kernel):
+    kernel.ok("import pandas as pd\npd.DataFrame([range(20)])")
+    table = kernel.messages("execute_result")[0]["data"]["text/html"]
+    assert table.count("<td>") == 20

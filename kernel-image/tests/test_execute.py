@@ -106,6 +106,12 @@ def test_an_error_in_a_library_shows_its_lines_and_the_users(kernel):
     assert "Could not get source" not in text
 
 
+def test_a_cause_that_was_never_raised_is_shown_as_well(kernel):
+    error = kernel.run("raise ValueError('the error') from KeyError('the cause')")["error"]
+    assert error["evalue"] == "the error"
+    assert "the cause" in "".join(error["traceback"])
+
+
 def test_an_endless_recursion_is_shown_in_short(kernel):
     reply = kernel.run("def f(n):\n    return f(n + 1)\nf(0)")
     assert reply["error"]["ename"] == "RecursionError"

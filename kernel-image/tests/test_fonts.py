@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(
 STYLES = {
     "default": "",
     "seaborn": "import seaborn; seaborn.set_theme()",
+    "seaborn and back": "import seaborn; seaborn.set_theme(); seaborn.reset_orig()",
     "a font that is not there": "plt.rcParams['font.sans-serif'] = ['SimHei']; plt.rcParams['font.family'] = 'sans-serif'",
     "a family by name": "plt.rcParams['font.family'] = 'DejaVu Sans'",
     "serif": "plt.rcParams['font.family'] = 'serif'",

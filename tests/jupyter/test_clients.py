@@ -11,18 +11,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 GATEWAY = "jupyter_server.gateway.managers.GatewayKernelManager"
 
 
-@pytest.fixture
-def with_token(monkeypatch, token):
-    """`jupyter_server`'s own kernel client connects without the token that its manager has; a proxy would add it."""
-    import websocket
-
-    connect = websocket.create_connection
-    header = [f"Authorization: token {token}"]
-    monkeypatch.setattr(
-        websocket, "create_connection", lambda *args, **keys: connect(*args, header=header, **keys)
-    )
-
-
 def notebook(*sources):
     """A notebook of these cells."""
     return new_notebook(cells=[new_code_cell(source) for source in sources])

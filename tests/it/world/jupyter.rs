@@ -1,5 +1,6 @@
 //! Jupyter's own clients, and frameworks that speak to a Jupyter server, at real work. They live in `tests/jupyter`.
 
+use std::env;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::harness::server::{Server, TOKEN, repository};
 use crate::harness::skipped;
 
 /// How long the tests of one file may take. Generous: it bounds a deadlock, it measures nothing.
-const LIMIT: Duration = Duration::from_secs(110);
+const LIMIT: Duration = Duration::from_secs(230);
 
 /// Runs a file of `tests/jupyter` against a server with real kernels.
 async fn pass(file: &str) {
@@ -52,6 +53,31 @@ async fn the_tests_of_jupyters_messages_pass() {
 #[tokio::test]
 async fn jupyters_clients_and_those_of_frameworks_do_real_work() {
     pass("test_clients.py").await;
+}
+
+#[tokio::test]
+async fn notebooks_have_the_outputs_that_ipykernel_gives_them() {
+    pass("test_notebooks.py").await;
+}
+
+#[tokio::test]
+async fn the_recipes_of_the_documentation_work() {
+    pass("test_docs.py").await;
+}
+
+#[tokio::test]
+async fn jupyterlab_works_in_a_browser_over_the_gateway() {
+    let there = |browser: &str| {
+        env::split_paths(&env::var_os("PATH").unwrap()).any(|path| path.join(browser).is_file())
+    };
+    if ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .any(there)
+    {
+        pass("test_lab.py").await;
+    } else {
+        skipped("tests/jupyter/test_lab.py: there is no browser (apt-get install chromium)");
+    }
 }
 
 #[tokio::test]
