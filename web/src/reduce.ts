@@ -5,7 +5,7 @@ import type {
   Cause, CellId, Event, EventOf, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
   VariableChanges, Verdict,
 } from "./wire.ts";
-import { NO_WIDGETS, catchNoMore, catcher, takeComm, takeHandled, withoutKernel, type Widget, type Widgets } from "./widgets/model.ts";
+import { NO_WIDGETS, catchNoMore, catcher, draftOf, forgetUnderWay, outlive, takeComm, takeHandled, type Widgets, type WidgetsDraft } from "./widgets/model.ts";
 
 export interface BundleOutput {
   readonly kind: "bundle";
@@ -138,6 +138,7 @@ export function reduce(notebook: Notebook, events: readonly Event[]): Notebook {
     executions: new Map(notebook.executions),
     latest: new Map(notebook.latest),
     displays: new Map(notebook.displays),
+    widgets: draftOf(notebook.widgets),
   };
   for (const event of events) {
     // Nothing twice: after a reconnect the server may send what is here already only if it was asked wrongly, but it costs nothing to look.
@@ -152,6 +153,7 @@ type Draft = { -readonly [K in keyof Notebook]: Notebook[K] } & {
   executions: Map<CellId, Execution>;
   latest: Map<string, CellId>;
   displays: Map<string, readonly CellId[]>;
+  widgets: WidgetsDraft;
 };
 
 function apply(draft: Draft, event: Event): void {
@@ -163,7 +165,7 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "session_ended":
       draft.status = "ended";
-      draft.widgets = withoutKernel(draft.widgets);
+      outlive(draft.widgets);
       notice(draft, event, { kind: "ended", text: event.reason });
       break;
     case "kernel_started":
@@ -173,7 +175,7 @@ function apply(draft: Draft, event: Event): void {
       draft.finishedCount += 1;
       draft.heldCount += 1;
       // A kernel that was rolled back has the widgets that it had then; what it does not know it says when it is asked.
-      if (event.reason !== "rolled_back") draft.widgets = withoutKernel(draft.widgets);
+      if (event.reason !== "rolled_back") outlive(draft.widgets);
       if (event.reason === "restarted") notice(draft, event, { kind: "restarted" });
       if (event.reason === "recovered") notice(draft, event, { kind: "recovered" });
       break;
@@ -186,7 +188,7 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "kernel_lost":
       draft.status = "restarting";
-      draft.widgets = { ...draft.widgets, unhandled: new Map(), catching: [] };
+      forgetUnderWay(draft.widgets);
       // A restart that somebody asked for is told when the new kernel is there.
       if (event.cause.kind !== "restart") {
         notice(draft, event, { kind: event.state.verdict === "lost" ? "lost" : "rolled_back", cause: event.cause, state: event.state });
@@ -259,10 +261,10 @@ function apply(draft: Draft, event: Event): void {
       change(draft, event.cell, (run) => ({ ...run, stopping: { reason: event.reason, rung: event.rung } }));
       break;
     case "comm":
-      draft.widgets = takeComm(draft.widgets, event);
+      takeComm(draft.widgets, event);
       break;
     case "comm_handled":
-      draft.widgets = takeHandled(draft.widgets, event);
+      takeHandled(draft.widgets, event);
       break;
     default:
       // A kind that a newer server knows.
@@ -309,7 +311,7 @@ function finish(draft: Draft, event: EventOf<"cell_finished">): void {
   }
   draft.queue = draft.queue.filter((cell) => cell !== event.cell);
   draft.finishedCount += 1;
-  draft.widgets = catchNoMore(draft.widgets, event.cell);
+  catchNoMore(draft.widgets, event.cell);
   change(draft, event.cell, (run) => ({
     ...run, status: event.status, count: event.execution_count ?? run.count, warning: null, input: null, isClearPending: false,
     finished: {
@@ -332,7 +334,7 @@ function changeOutputs(draft: Draft, cell: CellId | null, how: (outputs: readonl
   const widget = catcher(draft.widgets, cell);
   if (widget !== undefined) {
     const outputs = bounded(how(widget.isClearPending ? [] : widget.outputs, null), MOST_OUTPUTS);
-    setWidget(draft, { ...widget, outputs, isClearPending: false });
+    draft.widgets.all.set(widget.id, { ...widget, outputs, isClearPending: false });
     return;
   }
   if (cell === null || !draft.executions.has(cell)) {
@@ -345,15 +347,11 @@ function changeOutputs(draft: Draft, cell: CellId | null, how: (outputs: readonl
   });
 }
 
-function setWidget(draft: Draft, widget: Widget): void {
-  draft.widgets = { ...draft.widgets, all: new Map(draft.widgets.all).set(widget.id, widget) };
-}
-
 /** Clears the `Output` that catches what a cell shows, if one does. */
 function clearCaught(draft: Draft, cell: CellId | null, isWaiting: boolean): boolean {
   const widget = catcher(draft.widgets, cell);
   if (widget === undefined) return false;
-  setWidget(draft, isWaiting ? { ...widget, isClearPending: true } : { ...widget, outputs: [], isClearPending: false });
+  draft.widgets.all.set(widget.id, isWaiting ? { ...widget, isClearPending: true } : { ...widget, outputs: [], isClearPending: false });
   return true;
 }
 
@@ -419,7 +417,7 @@ function updateDisplay(draft: Draft, event: EventOf<"update_display_data">): voi
   const updated = (outputs: readonly Output[]): readonly Output[] =>
     outputs.map((output) => (output.kind === "bundle" && isIt(output) ? { ...output, data: event.data, metadata: event.metadata, seq: event.seq } : output));
   for (const cell of draft.displays.get(event.display_id) ?? []) change(draft, cell, (run) => ({ ...run, outputs: updated(run.outputs) }));
-  for (const widget of draft.widgets.all.values()) if (widget.outputs.some(isIt)) setWidget(draft, { ...widget, outputs: updated(widget.outputs) });
+  for (const widget of draft.widgets.all.values()) if (widget.outputs.some(isIt)) draft.widgets.all.set(widget.id, { ...widget, outputs: updated(widget.outputs) });
 }
 
 function notice(draft: Draft, event: Event, what: Partial<Notice> & Pick<Notice, "kind">): void {

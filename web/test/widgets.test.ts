@@ -57,7 +57,7 @@ test("a widget stands as kernel and people have made it, and what is shown in an
 
 test("wherever the log of widgets is cut, and whatever is read twice, they are the same", () => {
   const events = log(...story);
-  const whole = ({ widgets, executions, background }: Notebook): unknown => ({ ...widgets, all: [...widgets.all], unhandled: [...widgets.unhandled], runs: [...executions], background });
+  const whole = ({ widgets, executions, background }: Notebook): unknown => ({ catching: widgets.catching, closed: [...widgets.closed], all: [...widgets.all], unhandled: [...widgets.unhandled], runs: [...executions], background });
   const once = whole(reduce(EMPTY, events));
   const next = random(11);
   for (let round = 0; round < 100; round += 1) {
@@ -98,6 +98,14 @@ test("widgets of a kernel that is gone stay as they were and take no changes, an
   ));
   expect(notebook.widgets.all.get("s")).toMatchObject({ isAlive: false, state: { value: 4 } });
   expect([...notebook.widgets.closed]).toEqual(["t"]);
+});
+
+test("widgets that were reduced before are not changed by what comes later", () => {
+  const events = log(...story);
+  const before = reduce(EMPTY, events.slice(0, 12));
+  const copy = JSON.stringify([[...before.widgets.all], [...before.widgets.unhandled], before.widgets.catching]);
+  reduce(before, events);
+  expect(JSON.stringify([[...before.widgets.all], [...before.widgets.unhandled], before.widgets.catching])).toBe(copy);
 });
 
 test("a change that the kernel did not take says why", () => {

@@ -41,69 +41,88 @@ export const MOST_WIDGETS = 5000;
 const MOST_CATCHING = 50;
 const MOST_UNHANDLED = 1000;
 
-/** The widgets after a message of a comm. */
-export function takeComm(widgets: Widgets, event: EventOf<"comm">): Widgets {
-  const all = new Map(widgets.all);
-  let { catching, closed, unhandled } = widgets;
+/** Widgets while a part of the log is taken: a copy for all of it, which may be thousands of changes. */
+export interface WidgetsDraft {
+  readonly all: Map<string, Widget>;
+  readonly closed: Set<string>;
+  readonly unhandled: Map<Seq, string>;
+  catching: Widgets["catching"];
+}
+
+export function draftOf(widgets: Widgets): WidgetsDraft {
+  return { all: new Map(widgets.all), closed: new Set(widgets.closed), unhandled: new Map(widgets.unhandled), catching: widgets.catching };
+}
+
+/** Takes a message of a comm. */
+export function takeComm(draft: WidgetsDraft, event: EventOf<"comm">): void {
   const id = event.comm_id;
   const data = isRecord(event.data) ? event.data : {};
-  const before = all.get(id);
-  const isOurs = event.comm === "open" && event.target_name === "jupyter.widget";
-  if (event.from === "client" && (isOurs || before !== undefined)) {
-    unhandled = new Map([...unhandled, [event.seq, id] as const].slice(-MOST_UNHANDLED));
+  const before = draft.all.get(id);
+  const isNew = event.comm === "open" && event.target_name === "jupyter.widget";
+  if (event.from === "client" && (isNew || before !== undefined)) {
+    draft.unhandled.set(event.seq, id);
+    dropOldest(draft.unhandled, MOST_UNHANDLED);
   }
-  if (isOurs) {
+  if (isNew) {
     const state = isRecord(data["state"]) ? data["state"] : {};
-    all.delete(id);
-    all.set(id, {
+    draft.all.delete(id);
+    draft.all.set(id, {
       id, model: textIn(state, "_model_name"), state, seq: event.seq, isAlive: true, problem: null, outputs: shownBy(state["outputs"]), isClearPending: false,
     });
-    for (const oldest of all.keys()) {
-      if (all.size <= MOST_WIDGETS) break;
-      all.delete(oldest);
-    }
+    dropOldest(draft.all, MOST_WIDGETS);
   } else if (before !== undefined && event.comm === "close") {
-    all.delete(id);
-    closed = new Set([...closed, id].slice(-MOST_WIDGETS));
-    catching = catching.filter(({ widget }) => widget !== id);
+    draft.all.delete(id);
+    draft.closed.add(id);
+    dropOldest(draft.closed, MOST_WIDGETS);
+    draft.catching = draft.catching.filter(({ widget }) => widget !== id);
   } else if (before !== undefined && data["method"] === "update" && isRecord(data["state"])) {
     const change = data["state"];
-    all.set(id, {
+    draft.all.set(id, {
       ...before, state: { ...before.state, ...change }, seq: event.seq, problem: null, ...("outputs" in change ? { outputs: shownBy(change["outputs"]) } : {}),
     });
     if (typeof change["msg_id"] === "string") {
-      catching = catching.filter(({ widget }) => widget !== id);
-      if (change["msg_id"] !== "") catching = [...catching.slice(-MOST_CATCHING), { widget: id, cell: event.cell }];
+      draft.catching = draft.catching.filter(({ widget }) => widget !== id);
+      if (change["msg_id"] !== "") draft.catching = [...draft.catching.slice(-MOST_CATCHING), { widget: id, cell: event.cell }];
     }
   }
-  return { all, closed, unhandled, catching };
 }
 
-/** The widgets after the kernel is done with a message of a client. */
-export function takeHandled(widgets: Widgets, event: EventOf<"comm_handled">): Widgets {
-  const id = widgets.unhandled.get(event.at_seq);
-  if (id === undefined) return widgets;
-  const unhandled = new Map(widgets.unhandled);
-  unhandled.delete(event.at_seq);
-  const widget = widgets.all.get(id);
+function dropOldest(kept: Map<unknown, unknown> | Set<unknown>, most: number): void {
+  for (const oldest of kept.keys()) {
+    if (kept.size <= most) break;
+    kept.delete(oldest);
+  }
+}
+
+/** The kernel is done with a message of a client. */
+export function takeHandled(draft: WidgetsDraft, event: EventOf<"comm_handled">): void {
+  const id = draft.unhandled.get(event.at_seq);
+  if (id === undefined) return;
+  draft.unhandled.delete(event.at_seq);
+  const widget = draft.all.get(id);
   // A new object in any case: whoever waits for it looks again.
-  const all = widget === undefined ? widgets.all : new Map(widgets.all).set(id, { ...widget, problem: event.error ?? null });
-  return { ...widgets, all, unhandled };
+  if (widget !== undefined) draft.all.set(id, { ...widget, problem: event.error ?? null });
 }
 
-/** The widgets when the kernel that they were in is gone: they stay as they are, and take no more changes. */
-export function withoutKernel(widgets: Widgets): Widgets {
-  const all = new Map([...widgets.all].map(([id, widget]) => [id, widget.isAlive ? { ...widget, isAlive: false } : widget]));
-  return { ...widgets, all, unhandled: new Map(), catching: [] };
+/** The kernel is gone, or is another one: nothing is under way to it any more. */
+export function forgetUnderWay(draft: WidgetsDraft): void {
+  draft.unhandled.clear();
+  draft.catching = [];
+}
+
+/** The kernel that the widgets were in is gone: they stay as they are, and take no more changes. */
+export function outlive(draft: WidgetsDraft): void {
+  forgetUnderWay(draft);
+  for (const [id, widget] of draft.all) if (widget.isAlive) draft.all.set(id, { ...widget, isAlive: false });
 }
 
 /** Catches nothing more for a cell that is over. */
-export function catchNoMore(widgets: Widgets, cell: CellId | null): Widgets {
-  return widgets.catching.some((one) => one.cell === cell) ? { ...widgets, catching: widgets.catching.filter((one) => one.cell !== cell) } : widgets;
+export function catchNoMore(draft: WidgetsDraft, cell: CellId | null): void {
+  if (draft.catching.some((one) => one.cell === cell)) draft.catching = draft.catching.filter((one) => one.cell !== cell);
 }
 
 /** The `Output` that catches what a cell shows now. */
-export function catcher(widgets: Widgets, cell: CellId | null): Widget | undefined {
+export function catcher(widgets: Pick<Widgets, "all" | "catching">, cell: CellId | null): Widget | undefined {
   const found = widgets.catching.findLast((one) => one.cell === cell);
   return found === undefined ? undefined : widgets.all.get(found.widget);
 }
