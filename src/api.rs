@@ -74,8 +74,12 @@ pub fn router(sessions: Sessions, config: Config) -> Router {
         .route("/v1/sessions", get(session::list))
         .route(
             "/v1/sessions/{session}",
-            put(session::open).get(session::get).delete(session::delete),
+            put(session::open)
+                .get(session::get)
+                .patch(session::label)
+                .delete(session::delete),
         )
+        .route("/v1/sessions/{session}/usage", get(session::usage))
         .route("/v1/sessions/{session}/cells", post(cells::submit))
         .route("/v1/sessions/{session}/run", post(cells::run))
         .route(

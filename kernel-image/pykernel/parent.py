@@ -8,9 +8,9 @@ class Parent:
         self._message = {}
 
     def serve(self, request):
-        """Takes note of a request; a cell that came from no Jupyter client is known by its own id."""
+        """Takes note of a request; one of no Jupyter client is known by its cell, or its number."""
         client = request.get("client") or {}
-        header = client.get("header") or {"msg_id": str(request.get("cell") or "")}
+        header = client.get("header") or {"msg_id": str(request.get("cell") or request.get("id") or "")}
         self._message = {"header": header, "msg_id": header.get("msg_id", ""), "metadata": {}, "content": {}}
         return self._message
 

@@ -230,3 +230,17 @@ def test_widgets_open_comms_and_hear_of_changes(kernel):
         "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 8}, "buffer_paths": []}
     )
     assert kernel.result("s.value, seen") == "(8, [8])"
+
+
+def test_an_output_widget_catches_what_a_change_causes_between_cells(kernel):
+    kernel.ok(
+        "import ipywidgets as w; out = w.Output(); s = w.IntSlider()\n"
+        "@out.capture()\ndef show(change): print('now', change.new)\ns.observe(show, 'value')"
+    )
+    model = kernel.result("s.comm.comm_id").strip("'")
+    kernel.events.clear()
+    change = {"method": "update", "state": {"value": 8}, "buffer_paths": []}
+    kernel.call("comm_msg", comm_id=model, data=change)
+    states = [message["data"].get("state", {}) for message in kernel.messages("comm_msg")]
+    begins, ends = [state["msg_id"] for state in states if "msg_id" in state]
+    assert (begins != "", ends) == (True, "")

@@ -232,6 +232,16 @@ impl Kernel {
         self.send_json(Kind::Configure, self.number(), config)
     }
 
+    /// Asks the agent what the sandbox uses; its answer carries the returned number.
+    ///
+    /// # Errors
+    /// The agent is gone or does not read.
+    pub fn stat(&self) -> Result<u64, KernelError> {
+        let number = self.number();
+        self.send(Kind::Stat, number, Bytes::new())?;
+        Ok(number)
+    }
+
     /// Everything up to this frame is stored.
     ///
     /// # Errors

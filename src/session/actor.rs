@@ -7,6 +7,7 @@
 
 mod acts;
 mod adopt;
+mod aside;
 mod cells;
 mod checkpoints;
 mod commands;

@@ -82,6 +82,10 @@ pub(crate) enum Command {
     },
     /// Access to the workspace; waits for the sandbox if it is being made.
     Files { reply: Reply<Files> },
+    /// What the sandbox uses at this moment; also while a cell runs.
+    Usage {
+        reply: Reply<serde_json::Map<String, Value>>,
+    },
     /// Ends the session.
     End {
         reason: crate::model::event::EndReason,
@@ -100,7 +104,7 @@ impl Command {
             Self::Execute { reply, .. } => drop(reply.send(Err(error))),
             Self::Extend { reply, .. } => drop(reply.send(Err(error))),
             Self::Interrupt { reply, .. } => drop(reply.send(Err(error))),
-            Self::Ask { reply, .. } => drop(reply.send(Err(error))),
+            Self::Ask { reply, .. } | Self::Usage { reply } => drop(reply.send(Err(error))),
             Self::Files { reply } => drop(reply.send(Err(error))),
             Self::Hold { reply, .. } => drop(reply.send(Err(error))),
             Self::GoBack { reply, .. } => drop(reply.send(Err(error))),

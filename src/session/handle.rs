@@ -19,6 +19,7 @@ use crate::kernel::files::Files;
 use crate::model::event::{CommMessage, EndReason, Seq};
 use crate::model::id::{CellId, CheckpointName, SessionId};
 use crate::model::output::Metadata;
+use crate::protocol::agent::Stat;
 use crate::protocol::checkpoints::Target;
 use crate::protocol::kernel::{Completions, Inspection, Namespace, Request};
 
@@ -216,6 +217,16 @@ impl SessionHandle {
             reply,
         })
         .await
+    }
+
+    /// What the sandbox uses at this moment; also while a cell runs.
+    ///
+    /// # Errors
+    /// There is no sandbox, or the session is over.
+    pub async fn usage(&self) -> Result<Stat, SessionError> {
+        let body = self.ask(|reply| Command::Usage { reply }).await?;
+        serde_json::from_value(Value::Object(body))
+            .map_err(|_| Denied::Kernel("the agent's answer makes no sense".to_owned()).into())
     }
 
     /// Replaces the labels.

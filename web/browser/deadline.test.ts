@@ -44,6 +44,28 @@ test("a cell that goes wrong says what ended it and what became of the variables
   await shows(page, told.includes("[1]") ? "x is None" : "x is 1");
 });
 
+test("a running cell says what it uses of what it may, and a session is called as somebody has called it", async () => {
+  const name = freshName("usage");
+  await ask(inject("url"), "PUT", `/v1/sessions/${name}`, { memory_bytes: 1024 ** 3, cpu_millis: 1000, cell_ms: 600_000, ceiling_ms: 600_000 });
+  const page = await openSession(await visitor(), name);
+  await runCell(page, "held = bytearray(200 * 1024 * 1024)\nwhile True: pass");
+  await page.getByText(/^CPU (0\.[1-9]|1\.\d) of 1$/).waitFor();
+  await page.getByText(/^[2-9]\d\d MiB of 1\.0 GiB in use$/).waitFor();
+  await page.getByRole("button", { name: "Interrupt", exact: true }).click();
+  await isIdle(page);
+  await page.getByRole("heading", { name }).dblclick();
+  await page.getByLabel("Title; without one").fill("  Sales of the year <b>  ");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Sales of the year <b>" }).waitFor();
+  await page.getByRole("link", { name: "All sessions" }).click();
+  const entry = page.getByRole("listitem").filter({ hasText: name });
+  await entry.getByText("Sales of the year <b>").waitFor();
+  await entry.getByRole("button", { name: `Rename ${name}` }).click();
+  await page.getByLabel("Title; without one").fill("");
+  await page.keyboard.press("Enter");
+  await entry.getByText("Sales of the year").waitFor({ state: "detached" });
+});
+
 test("what runs can be interrupted, and what waits can be taken out of the queue", async () => {
   const page = await openSession(await visitor(), freshName("queue"));
   await runCell(page, "import time\ntime.sleep(25)");

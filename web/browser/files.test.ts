@@ -40,6 +40,9 @@ test("files are dropped on the panel, and an upload that does not fit says why",
   await page.route("**/files/full.bin", (route) => route.fulfill({ status: 507, body: JSON.stringify({ error: { code: "quota_exceeded", message: "the workspace has no room for this" } }) }));
   await page.getByLabel("Files to upload").setInputFiles({ name: "full.bin", mimeType: "application/octet-stream", buffer: Buffer.from("x") });
   await page.getByText("the workspace has no room for this").waitFor();
+  await page.route("**/files/half.bin", (route) => route.abort("connectionreset"));
+  await page.getByLabel("Files to upload").setInputFiles({ name: "half.bin", mimeType: "application/octet-stream", buffer: Buffer.from("x") });
+  await page.getByText("The upload was cut off; nothing of it was kept").or(page.getByText("the upload was cut off; nothing of it was kept")).first().waitFor();
 });
 
 test("variables are listed, and follow each cell", async () => {

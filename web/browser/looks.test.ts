@@ -10,7 +10,7 @@ useBrowser();
 
 /** Where the pictures of the documentation go; without it none are kept. */
 const place = process.env["SCREENSHOTS"];
-const KEPT = ["light", "dark", "narrow", "first-run", "files", "checkpoints", "verdict", "running", "sessions"];
+const KEPT = ["light", "dark", "narrow", "first-run", "files", "checkpoints", "widgets", "verdict", "running", "sessions"];
 
 async function picture(page: Page, name: string, height: number): Promise<void> {
   const width = page.viewportSize()?.width ?? 1180;
@@ -45,6 +45,16 @@ for cultivar, group in wine.groupby("cultivar"):
 axes.set(xlabel="flavanoids", ylabel="colour intensity")
 axes.legend(frameon=False)
 plt.show()`;
+
+const WIDGETS = `from ipywidgets import interact
+import matplotlib.pyplot as plt, numpy as np
+def wave(frequency=3.0, kind=["sine", "cosine"], grid=True):
+    x = np.linspace(0, 1, 400)
+    plt.figure(figsize=(5.6, 2.4))
+    plt.plot(x, getattr(np, {"sine": "sin", "cosine": "cos"}[kind])(2 * np.pi * frequency * x))
+    plt.grid(grid)
+    plt.show()
+interact(wave, frequency=(0.5, 8));`;
 
 const TEXT = "## Three wines from Piedmont\n\nWhich cultivar is it? The flavanoids $f$ and the colour intensity $c$ nearly say it alone.";
 
@@ -103,6 +113,15 @@ test("every state of the page is legible, light and dark, wide and narrow, and a
   await page.getByRole("dialog").getByText("Run and go to the next cell").waitFor();
   await look(page, "keys", 760);
   await page.keyboard.press("Escape");
+
+  const moved = await openSession(light, "widgets");
+  await runCell(moved, "from tqdm.notebook import tqdm\nfor row in tqdm(range(2400), desc='reading'): pass");
+  await moved.locator(".widget-bar.success").waitFor();
+  await runCell(moved, WIDGETS);
+  await moved.locator(".picture img").waitFor();
+  await isIdle(moved);
+  await moved.keyboard.press("Escape");
+  await look(moved, "widgets", 900);
 
   const dark = await visitor({ colorScheme: "dark" });
   const night = await openSession(dark, name);

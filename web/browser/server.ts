@@ -35,8 +35,8 @@ export class Server {
   }
 
   /** Starts another one on the same data, at the same address. */
-  async startAgain(): Promise<void> {
-    this.child = (await run(this.directory, this.address, this.options)).child;
+  async startAgain(token = TOKEN): Promise<void> {
+    this.child = (await run(this.directory, this.address, this.options, token)).child;
   }
 
   async stop(): Promise<void> {
@@ -49,10 +49,10 @@ export class Server {
   }
 }
 
-async function run(directory: string, listen: string, options: readonly string[]): Promise<{ child: ChildProcess; address: string }> {
+async function run(directory: string, listen: string, options: readonly string[], token = TOKEN): Promise<{ child: ChildProcess; address: string }> {
   const child = spawn(
     PROGRAM,
-    ["serve", "--listen", listen, "--token", TOKEN, "--data-dir", join(directory, "data"), "--python-env", join(root, ".venv"), "--kernel-lib", join(root, "kernel-image"),
+    ["serve", "--listen", listen, "--token", token, "--data-dir", join(directory, "data"), "--python-env", join(root, ".venv"), "--kernel-lib", join(root, "kernel-image"),
       "--pool", "2", "--grace", "100ms", ...options],
     { stdio: ["ignore", "pipe", process.env["EVERCELL_LOG"] === undefined ? "ignore" : "inherit"], env: { ...process.env, EVERCELL_ORPHAN_LIMIT: "60s" } },
   );

@@ -39,6 +39,43 @@ test("a server that is killed and started again under an open page: the cell run
   await shows(page, "The server was restarted.");
 });
 
+test("a server that comes back with another token: the page says so, and goes on with the new one", async () => {
+  const server = await Server.start();
+  onTestFinished(() => server.stop());
+  const page = await openSession(await visitor(), freshName("token"), server.url);
+  await runCell(page, "x = 6 * 7");
+  await isIdle(page);
+  await server.kill();
+  await server.startAgain("another-token");
+  await page.locator(".banner").getByText(/not the token/).waitFor();
+  await page.getByRole("button", { name: "Give another token" }).click();
+  await page.getByLabel("Token").fill("another-token");
+  await page.keyboard.press("Enter");
+  await page.locator(".pill.idle").waitFor();
+  await runCell(page, "print('x is', x)");
+  await shows(page, "x is 42");
+});
+
+test("a clock that is hours ahead of the server's makes no deadline look past and no session old", async () => {
+  const context = await visitor();
+  await context.addInitScript(() => {
+    const real = Date.now.bind(Date);
+    Date.now = () => real() + 5 * 3_600_000;
+  });
+  const name = freshName("clock");
+  await ask(inject("url"), "PUT", `/v1/sessions/${name}`, { cell_ms: 600_000, ceiling_ms: 600_000 });
+  const page = await openSession(context, name);
+  await runCell(page, "print(input('Ready? '))");
+  await page.getByLabel("Ready?").fill("yes");
+  await page.keyboard.press("Enter");
+  await isIdle(page);
+  await runCell(page, "import time\ntime.sleep(300)");
+  await page.getByText(/^(9:\d\d|10:00) left of 10:00$/).waitFor();
+  await page.getByRole("link", { name: "All sessions" }).click();
+  await page.getByRole("listitem").filter({ hasText: name }).getByText(/active (just now|\d+ min ago)/).waitFor();
+  await ask(inject("url"), "DELETE", `/v1/sessions/${name}`);
+});
+
 test("two tabs at once show the same, and what one writes the other has", async () => {
   const context = await visitor();
   const name = freshName("tabs");

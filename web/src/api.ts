@@ -1,6 +1,6 @@
 // HTTP with the server. The token goes in a header, never into an address.
 
-import type { Completion, FileEntry, Inspection, OutputMatches, OutputPart, SessionBody, StreamName } from "./wire.ts";
+import type { Completion, FileEntry, Inspection, OutputMatches, OutputPart, SessionBody, SessionUsage, StreamName } from "./wire.ts";
 
 /** A refusal of the server, or that it cannot be reached (`unreachable`). */
 export class ApiError extends Error {
@@ -17,20 +17,36 @@ export interface Answers {
 }
 
 export class Api {
+  /** By how much the clock here is ahead of the server's, in milliseconds; 0 unless they differ by more than such a comparison may. */
+  skew = 0;
+
   constructor(readonly token: string, readonly base = "") {}
+
+  /** Now, by the server's clock. */
+  now(): number {
+    return Date.now() - this.skew;
+  }
 
   async fetch(path: string, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
     if (this.token !== "") headers.set("Authorization", `Bearer ${this.token}`);
     let response: Response;
+    const before = Date.now();
     try {
       response = await fetch(this.base + path, { ...init, headers, credentials: "omit", cache: "no-store" });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
       throw new ApiError("unreachable", "the server cannot be reached", 0);
     }
+    this.compareClocks(before, response.headers.get("Date"));
     if (response.ok || response.status === 304) return response;
     throw await errorOf(response);
+  }
+
+  private compareClocks(before: number, date: string | null): void {
+    // The header has whole seconds, so less than two of difference mean nothing.
+    const skew = (before + Date.now()) / 2 - (Date.parse(date ?? "") + 500);
+    if (Math.abs(skew - this.skew) > 2000) this.skew = Math.abs(skew) > 2000 ? skew : 0;
   }
 
   async json<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -54,6 +70,15 @@ export class Api {
 
   open(id: string): Promise<SessionBody> {
     return this.json("PUT", path(id));
+  }
+
+  /** Gives a session a title, or takes it away. */
+  rename(id: string, title: string): Promise<SessionBody> {
+    return this.json("PATCH", path(id), { labels: { title: title.trim() === "" ? null : title.trim() } });
+  }
+
+  usage(id: string): Promise<SessionUsage> {
+    return this.json("GET", `${path(id)}/usage`);
   }
 
   async end(id: string): Promise<void> {
@@ -99,6 +124,11 @@ export class Api {
       request.send(content);
     });
   }
+}
+
+/** What to call a session: by its title, if somebody gave it one. */
+export function titleOf(id: string, body: SessionBody | null): string {
+  return body?.settings.labels?.["title"] ?? id;
 }
 
 export function path(id: string): string {

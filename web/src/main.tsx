@@ -4,6 +4,7 @@ import { render, type JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import "./styles/base.css";
 import "./styles/notebook.css";
+import "./styles/widgets.css";
 import { Api } from "./api.ts";
 import * as token from "./token.ts";
 import { Home, Login } from "./view/home.tsx";

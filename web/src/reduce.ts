@@ -2,9 +2,10 @@
 
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
-  Cause, CellId, CommMessage, Event, EventOf, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
+  Cause, CellId, Event, EventOf, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
   VariableChanges, Verdict,
 } from "./wire.ts";
+import { NO_WIDGETS, catchNoMore, catcher, draftOf, forgetUnderWay, outlive, takeComm, takeHandled, type Widgets, type WidgetsDraft } from "./widgets/model.ts";
 
 export interface BundleOutput {
   readonly kind: "bundle";
@@ -115,20 +116,18 @@ export interface Notebook {
   readonly finishedCount: number;
   /** How often checkpoints that somebody holds have changed: the list of them is stale after that. */
   readonly heldCount: number;
-  /** The last messages of the comms, for whoever draws widgets. */
-  readonly comms: readonly (CommMessage & { readonly from: string; readonly seq: Seq })[];
+  readonly widgets: Widgets;
 }
 
 export const EMPTY: Notebook = {
   seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), running: null, queue: [], lastStarted: null,
-  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, comms: [],
+  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, widgets: NO_WIDGETS,
 };
 
 /** What the page writes into `origin` of the cells it runs, so that the log says which cell of the notebook a run belongs to. */
 export const ORIGIN = "notebook:";
 
 const MOST_NOTICES = 200;
-const MOST_COMMS = 2000;
 const MOST_BACKGROUND = 50;
 
 /** The notebook after some more of the log. */
@@ -139,6 +138,7 @@ export function reduce(notebook: Notebook, events: readonly Event[]): Notebook {
     executions: new Map(notebook.executions),
     latest: new Map(notebook.latest),
     displays: new Map(notebook.displays),
+    widgets: draftOf(notebook.widgets),
   };
   for (const event of events) {
     // Nothing twice: after a reconnect the server may send what is here already only if it was asked wrongly, but it costs nothing to look.
@@ -153,6 +153,7 @@ type Draft = { -readonly [K in keyof Notebook]: Notebook[K] } & {
   executions: Map<CellId, Execution>;
   latest: Map<string, CellId>;
   displays: Map<string, readonly CellId[]>;
+  widgets: WidgetsDraft;
 };
 
 function apply(draft: Draft, event: Event): void {
@@ -164,6 +165,7 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "session_ended":
       draft.status = "ended";
+      outlive(draft.widgets);
       notice(draft, event, { kind: "ended", text: event.reason });
       break;
     case "kernel_started":
@@ -172,6 +174,8 @@ function apply(draft: Draft, event: Event): void {
       // What was asked for before may stand in its variables no more.
       draft.finishedCount += 1;
       draft.heldCount += 1;
+      // A kernel that was rolled back has the widgets that it had then; what it does not know it says when it is asked.
+      if (event.reason !== "rolled_back") outlive(draft.widgets);
       if (event.reason === "restarted") notice(draft, event, { kind: "restarted" });
       if (event.reason === "recovered") notice(draft, event, { kind: "recovered" });
       break;
@@ -184,6 +188,7 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "kernel_lost":
       draft.status = "restarting";
+      forgetUnderWay(draft.widgets);
       // A restart that somebody asked for is told when the new kernel is there.
       if (event.cause.kind !== "restart") {
         notice(draft, event, { kind: event.state.verdict === "lost" ? "lost" : "rolled_back", cause: event.cause, state: event.state });
@@ -225,6 +230,7 @@ function apply(draft: Draft, event: Event): void {
       }));
       break;
     case "clear_output":
+      if (clearCaught(draft, event.cell, event.wait)) break;
       change(draft, event.cell, (run) => (event.wait ? { ...run, isClearPending: true } : { ...run, outputs: [], isClearPending: false }));
       break;
     case "input_requested":
@@ -255,10 +261,10 @@ function apply(draft: Draft, event: Event): void {
       change(draft, event.cell, (run) => ({ ...run, stopping: { reason: event.reason, rung: event.rung } }));
       break;
     case "comm":
-      draft.comms = [...draft.comms.slice(-MOST_COMMS + 1), event];
+      takeComm(draft.widgets, event);
       break;
     case "comm_handled":
-      // For whoever waits for what a message has caused.
+      takeHandled(draft.widgets, event);
       break;
     default:
       // A kind that a newer server knows.
@@ -305,6 +311,7 @@ function finish(draft: Draft, event: EventOf<"cell_finished">): void {
   }
   draft.queue = draft.queue.filter((cell) => cell !== event.cell);
   draft.finishedCount += 1;
+  catchNoMore(draft.widgets, event.cell);
   change(draft, event.cell, (run) => ({
     ...run, status: event.status, count: event.execution_count ?? run.count, warning: null, input: null, isClearPending: false,
     finished: {
@@ -324,6 +331,12 @@ function change(draft: Draft, cell: CellId | null, how: (run: Execution) => Exec
 
 /** Changes the outputs of a cell, or of what was written while none ran. */
 function changeOutputs(draft: Draft, cell: CellId | null, how: (outputs: readonly Output[], run: Execution | null) => readonly Output[]): void {
+  const widget = catcher(draft.widgets, cell);
+  if (widget !== undefined) {
+    const outputs = bounded(how(widget.isClearPending ? [] : widget.outputs, null), MOST_OUTPUTS);
+    draft.widgets.all.set(widget.id, { ...widget, outputs, isClearPending: false });
+    return;
+  }
   if (cell === null || !draft.executions.has(cell)) {
     draft.background = bounded(how(draft.background, null), MOST_BACKGROUND);
     return;
@@ -332,6 +345,14 @@ function changeOutputs(draft: Draft, cell: CellId | null, how: (outputs: readonl
     const outputs = run.isClearPending ? [] : run.outputs;
     return { ...run, isClearPending: false, outputs: bounded(how(outputs, run), MOST_OUTPUTS) };
   });
+}
+
+/** Clears the `Output` that catches what a cell shows, if one does. */
+function clearCaught(draft: Draft, cell: CellId | null, isWaiting: boolean): boolean {
+  const widget = catcher(draft.widgets, cell);
+  if (widget === undefined) return false;
+  draft.widgets.all.set(widget.id, isWaiting ? { ...widget, isClearPending: true } : { ...widget, outputs: [], isClearPending: false });
+  return true;
 }
 
 function push(draft: Draft, cell: CellId | null, make: (key: number) => Output): void {
@@ -392,16 +413,11 @@ function show(draft: Draft, event: EventOf<"display_data"> | EventOf<"execute_re
 }
 
 function updateDisplay(draft: Draft, event: EventOf<"update_display_data">): void {
-  for (const cell of draft.displays.get(event.display_id) ?? []) {
-    change(draft, cell, (run) => ({
-      ...run,
-      outputs: run.outputs.map((output) =>
-        output.kind === "bundle" && output.displayId === event.display_id
-          ? { ...output, data: event.data, metadata: event.metadata, seq: event.seq }
-          : output,
-      ),
-    }));
-  }
+  const isIt = (output: Output): boolean => output.kind === "bundle" && output.displayId === event.display_id;
+  const updated = (outputs: readonly Output[]): readonly Output[] =>
+    outputs.map((output) => (output.kind === "bundle" && isIt(output) ? { ...output, data: event.data, metadata: event.metadata, seq: event.seq } : output));
+  for (const cell of draft.displays.get(event.display_id) ?? []) change(draft, cell, (run) => ({ ...run, outputs: updated(run.outputs) }));
+  for (const widget of draft.widgets.all.values()) if (widget.outputs.some(isIt)) draft.widgets.all.set(widget.id, { ...widget, outputs: updated(widget.outputs) });
 }
 
 function notice(draft: Draft, event: Event, what: Partial<Notice> & Pick<Notice, "kind">): void {

@@ -7,6 +7,7 @@ import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp 
 import { between } from "./place.ts";
 import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
 import { DocumentFile, type Saved } from "./sync.ts";
+import { Changes } from "./widgets/changes.ts";
 import type { Event, SessionBody, StreamName } from "./wire.ts";
 
 export type Mode = "command" | "edit";
@@ -41,6 +42,7 @@ export type Dialog =
   | { kind: "output"; cell: string; stream: StreamName }
   | { kind: "link"; url: string }
   | { kind: "confirm"; title: string; text: string; yes: string; run: () => void }
+  | { kind: "rename" }
   | { kind: "help" };
 
 /** How long after a key press somebody counts as typing. */
@@ -57,9 +59,14 @@ export class Session {
   private lastEdit: { id: string | null; at: number } = { id: null, at: 0 };
   private nextToast = 1;
   private target = 0;
-  /** By how much the clock here is ahead of the server's, in milliseconds. */
-  skew = 0;
   view: View;
+  /** What is changed in widgets here. */
+  readonly changes = new Changes({
+    notebook: () => this.view.notebook,
+    send: (widget, data) => this.ask("comm", { comm: "msg", comm_id: widget, data }),
+    redraw: () => this.set({}),
+    complain: (error) => this.complain(error),
+  });
 
   constructor(readonly api: Api, readonly id: string) {
     this.writer = new Writer(clientId());
@@ -88,6 +95,7 @@ export class Session {
   }
 
   close(): void {
+    this.changes.close();
     this.file.close();
     this.connection.close();
     this.listeners.clear();
@@ -101,7 +109,7 @@ export class Session {
 
   /** Now, by the server's clock. */
   now(): number {
-    return Date.now() - this.skew;
+    return this.api.now();
   }
 
   // --- what comes in -----------------------------------------------------------------------------------------------------
@@ -116,6 +124,7 @@ export class Session {
   private takeEvents(events: Event[]): void {
     const notebook = reduce(this.view.notebook, events);
     this.set({ notebook, isCaughtUp: this.view.isCaughtUp || notebook.seq >= this.target });
+    this.changes.follow();
     if (notebook.bornAt !== null || events[0]?.seq !== 1) this.file.adoptCopy(notebook.bornAt);
   }
 
@@ -144,16 +153,10 @@ export class Session {
     this.set({ cells: shownCells(doc, this.view.notebook, this.view.cells) });
   }
 
-  /** Asks how the session stands, and what the clock says there. */
+  /** Asks how the session stands. */
   private async look(): Promise<void> {
     try {
-      const before = Date.now();
-      const response = await this.api.fetch(`/v1/sessions/${encodeURIComponent(this.id)}`);
-      const date = Date.parse(response.headers.get("Date") ?? "");
-      // The header has whole seconds, so less than two of difference mean nothing.
-      const skew = (before + Date.now()) / 2 - (date + 500);
-      this.skew = Number.isFinite(skew) && Math.abs(skew) > 2000 ? skew : 0;
-      const body = (await response.json()) as SessionBody;
+      const body = await this.api.session(this.id);
       this.target = body.head;
       this.set({ body, isCaughtUp: this.view.notebook.seq >= body.head });
     } catch (error) {
@@ -333,6 +336,14 @@ export class Session {
 
   runAll(): void {
     for (const cell of this.view.cells) this.run(cell.id);
+  }
+
+  async rename(title: string): Promise<void> {
+    try {
+      this.set({ body: await this.api.rename(this.id, title) });
+    } catch (error) {
+      this.complain(error);
+    }
   }
 
   confirmEnd(): void {

@@ -158,7 +158,16 @@ export interface SessionBody {
   settings: {
     limits: { memory_bytes: number; cpu_millis: number; workspace_bytes: number };
     timeouts: { cell_ms: number; ceiling_ms: number; warning_ms: number; idle_ms: number };
+    labels?: Readonly<Record<string, string>>;
   };
+}
+
+/** What a session uses at a moment. */
+export interface SessionUsage {
+  memory_bytes: number | null;
+  cpu_ms: number;
+  processes: number;
+  workspace_bytes: number;
 }
 
 export interface FileEntry {

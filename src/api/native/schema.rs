@@ -73,6 +73,8 @@ fn name_codes(definitions: &mut Map<String, Value>) {
         sessions::get,
         sessions::list,
         sessions::delete,
+        sessions::label,
+        sessions::usage,
         cells::submit,
         cells::run,
         cells::get,
@@ -139,6 +141,8 @@ pub(crate) fn openapi() -> Value {
         SettingsRequest,
         wire::SessionBody,
         wire::SessionList,
+        wire::LabelsBody,
+        wire::UsageBody,
         wire::ExecuteBody,
         wire::SubmittedBody,
     )>();

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use super::wire::{OpenedBody, SessionBody, SessionList};
+use super::wire::{LabelsBody, OpenedBody, SessionBody, SessionList, UsageBody};
 use crate::api::Api;
 use crate::api::error::{ApiError, Code};
 use crate::api::extract::{JsonBody, Params, SessionPath};
@@ -64,6 +64,51 @@ pub(crate) async fn get(
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionBody>, ApiError> {
     Ok(Json(api.sessions.view(&id).await?.into()))
+}
+
+/// Changes labels of a session that is open: those that are named, and no others.
+#[utoipa::path(
+    patch, path = "/v1/sessions/{session}", tag = "sessions", params(("session" = String, Path)),
+    request_body(content = ref("#/components/schemas/LabelsBody")),
+    responses(
+        (status = 200, description = "They are changed", body = ref("#/components/schemas/SessionBody")),
+        (status = 400, description = "`bad_json`, `unknown_field`, `bad_field`, `bad_settings`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 409, description = "`session_ended`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 507, description = "`store_full`", body = ref("#/components/schemas/ErrorBody")),
+    )
+)]
+pub(crate) async fn label(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+    JsonBody(body): JsonBody<LabelsBody, SETTINGS>,
+) -> Result<Json<SessionBody>, ApiError> {
+    let handle = api.sessions.find(&id).await?;
+    let mut labels = handle.view().settings.labels;
+    for (name, text) in body.labels {
+        match text {
+            Some(text) => drop(labels.insert(name, text)),
+            None => drop(labels.remove(&name)),
+        }
+    }
+    handle.label(labels).await?;
+    Ok(Json(handle.view().into()))
+}
+
+/// What a session uses at this moment, also while a cell runs. Nothing of it goes into the log.
+#[utoipa::path(
+    get, path = "/v1/sessions/{session}/usage", tag = "sessions", params(("session" = String, Path)),
+    responses(
+        (status = 200, description = "What it uses", body = ref("#/components/schemas/UsageBody")),
+        (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 409, description = "`no_kernel`, `session_ended`", body = ref("#/components/schemas/ErrorBody")),
+    )
+)]
+pub(crate) async fn usage(
+    State(api): State<Api>,
+    SessionPath(id): SessionPath,
+) -> Result<Json<UsageBody>, ApiError> {
+    Ok(Json(api.sessions.find(&id).await?.usage().await?.into()))
 }
 
 /// Which part of a list is wanted.

@@ -13,6 +13,7 @@ use crate::model::id::{CellId, SessionId};
 use crate::model::limits::{Limits, Timeouts};
 use crate::model::note::StateNote;
 use crate::model::output::Metadata;
+use crate::protocol::agent::Stat;
 use crate::session::view::{InputView, RunningView, SessionView, Status};
 use crate::session::{
     CellRequest, Deadlines, FileEntry, InputAnswer, Interruption, Opened, Queued,
@@ -78,6 +79,38 @@ pub(crate) struct SettingsBody {
     /// What clients have noted about it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Labels to change.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelsBody {
+    /// The new texts by name; null takes a label away.
+    pub(crate) labels: BTreeMap<String, Option<String>>,
+}
+
+/// What a session uses at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct UsageBody {
+    /// Memory of all its processes, checkpoints included; null where it cannot be told.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Time on the processors since its sandbox began, in milliseconds: two of these, and the time between them, make a load.
+    pub(crate) cpu_ms: u64,
+    /// Processes and threads.
+    pub(crate) processes: u32,
+    /// What the workspace holds, as it was counted last.
+    pub(crate) workspace_bytes: u64,
+}
+
+impl From<Stat> for UsageBody {
+    fn from(stat: Stat) -> Self {
+        Self {
+            memory_bytes: stat.memory_bytes,
+            cpu_ms: stat.cpu_us / 1000,
+            processes: stat.processes,
+            workspace_bytes: stat.workspace_bytes,
+        }
+    }
 }
 
 /// The cell that runs.

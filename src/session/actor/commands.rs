@@ -75,6 +75,7 @@ impl Actor {
             } => drop(reply.send(self.comm(message, client).await)),
             Command::Label { labels, reply } => drop(reply.send(self.label(labels).await)),
             Command::Files { reply } => self.files(reply),
+            Command::Usage { reply } => self.usage(reply),
             Command::End { .. } | Command::Leave { .. } => {
                 unreachable!("the loop handles the end")
             }
@@ -509,17 +510,6 @@ impl Actor {
         self.settings = settings.clone();
         self.view.send_modify(|view| view.settings = settings);
         Ok(())
-    }
-
-    fn files(&mut self, reply: Reply<crate::kernel::files::Files>) {
-        match (self.kernel.connected(), self.kernel.status()) {
-            (Some(kernel), _) => drop(reply.send(Ok(kernel.files()))),
-            (None, Status::Starting) => self.waiting_for_files.push(reply),
-            _ => {
-                let problem = self.kernel.problem().unwrap_or_default().to_owned();
-                let _ = reply.send(Err(Denied::NoKernel(problem).into()));
-            }
-        }
     }
 }
 

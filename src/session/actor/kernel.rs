@@ -280,7 +280,7 @@ impl Actor {
                 }
             }
             Occurrence::Checkpoint(report) => self.checkpoint_report(report),
-            Occurrence::Answer(number, body) => self.start_answered(number, &body),
+            Occurrence::Answer(number, body) => self.answered(number, body),
             Occurrence::Nonsense(what) => self.notice(&format!("\nevercell: {what}\n")),
             Occurrence::Greeted(hello) => self.greeted(&hello),
             Occurrence::Lost(why) => self.sandbox_lost(&why),
@@ -360,7 +360,7 @@ impl Actor {
     }
 
     /// The agent says how the start of a kernel went; its `ready` comes by itself.
-    fn start_answered(&mut self, number: u64, body: &serde_json::Value) {
+    pub(super) fn start_answered(&mut self, number: u64, body: &serde_json::Value) {
         if let Some(error) = body.get("error").and_then(|error| error.as_str())
             && !matches!(&self.kernel, KernelState::Restarting { request, .. } if *request == number)
         {

@@ -51,6 +51,35 @@ async fn variables_stay_from_cell_to_cell_and_the_receipt_says_what_changed() {
 }
 
 #[tokio::test]
+async fn what_a_session_uses_is_told_while_its_cell_runs() {
+    let server = Server::start().await;
+    server.open("s").await;
+    let mut socket = server.socket("s", 0).await;
+    socket
+        .execute("held = bytearray(300 * 1024 * 1024)\nprint('held')\nwhile True: pass")
+        .await;
+    socket
+        .wait_until(|event| matches!(event, Event::Stream { .. }))
+        .await;
+    let first = server.get("/v1/sessions/s/usage").await.json();
+    assert!(
+        first["memory_bytes"].as_u64() > Some(300 * 1024 * 1024)
+            && first["processes"].as_u64() > Some(0),
+        "{first:#}"
+    );
+    // It never waits, so its time on the processors grows.
+    loop {
+        let next = server.get("/v1/sessions/s/usage").await.json();
+        if next["cpu_ms"].as_u64() > first["cpu_ms"].as_u64() {
+            break;
+        }
+    }
+    server.post("/v1/sessions/s/interrupt", &json!({})).await;
+    let unknown = server.get("/v1/sessions/nobody/usage").await;
+    assert_eq!(unknown.status, 404);
+}
+
+#[tokio::test]
 async fn what_is_printed_streams_in_order_whoever_prints_it() {
     let server = Server::start().await;
     server.open("s").await;

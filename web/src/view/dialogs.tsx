@@ -2,6 +2,7 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { titleOf } from "../api.ts";
 import { bytes, plural } from "../format.ts";
 import type { Dialog, Session } from "../session.ts";
 import type { OutputMatches, OutputPart, StreamName } from "../wire.ts";
@@ -41,6 +42,8 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
           </div>
         </Modal>
       );
+    case "rename":
+      return <Rename id={session.id} title={titleOf(session.id, session.view.body)} onRename={(title) => { close(); void session.rename(title); }} onClose={close} />;
     case "help":
       return (
         <Modal title="Keys" class="wide" onClose={close}>
@@ -55,6 +58,23 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
         </Modal>
       );
   }
+}
+
+/** Asks what a session is to be called. Its id stays as it is: programs know it by that. */
+export function Rename({ id, title, onRename, onClose }: { id: string; title: string; onRename: (title: string) => void; onClose: () => void }): JSX.Element {
+  const [text, setText] = useState(title);
+  return (
+    <Modal title="Rename this session" onClose={onClose}>
+      <form onSubmit={(event) => { event.preventDefault(); onRename(text.trim() === id ? "" : text); }}>
+        <p><label for="title">Title; without one it is called {id}</label></p>
+        <p><input id="title" value={text} maxLength={200} autofocus autocomplete="off" onInput={(event) => setText(event.currentTarget.value)} /></p>
+        <div class="dialog-tools">
+          <button type="submit" class="button strong">Rename</button>
+          <button type="button" class="button" onClick={onClose}>Cancel</button>
+        </div>
+      </form>
+    </Modal>
+  );
 }
 
 export function Modal({ title, children, onClose, class: extra }: { title: string; children: ComponentChildren; onClose: () => void; class?: string }): JSX.Element {

@@ -2,11 +2,11 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type Api } from "../api.ts";
+import { ApiError, titleOf, type Api } from "../api.ts";
 import { ago, memory } from "../format.ts";
 import type { SessionBody } from "../wire.ts";
 import { Button, Icon } from "./icons.tsx";
-import { Modal } from "./dialogs.tsx";
+import { Modal, Rename } from "./dialogs.tsx";
 
 const STATUS = { starting: "Starting", idle: "Idle", busy: "Running", restarting: "Restarting", dead: "No kernel", ended: "Ended" } as const;
 
@@ -15,6 +15,7 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
   const [problem, setProblem] = useState("");
   const [name, setName] = useState("");
   const [ending, setEnding] = useState<SessionBody | null>(null);
+  const [renaming, setRenaming] = useState<SessionBody | null>(null);
   const [wanted, setWanted] = useState("");
   const read = async (): Promise<void> => {
     try {
@@ -41,8 +42,8 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
       setProblem(error instanceof Error ? error.message : String(error));
     }
   };
-  const now = Date.now();
-  const shown = [...(sessions ?? [])].filter((session) => session.id.includes(wanted.trim())).sort((a, b) => b.active_at_ms - a.active_at_ms);
+  const now = api.now();
+  const shown = [...(sessions ?? [])].filter((session) => `${session.id}\n${titleOf(session.id, session)}`.toLowerCase().includes(wanted.trim().toLowerCase())).sort((a, b) => b.active_at_ms - a.active_at_ms);
   return (
     <div class="home-page">
       <header class="home-top"><Brand /></header>
@@ -67,20 +68,29 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
           {shown.map((session) => (
             <li key={session.id} class={session.status}>
               <a href={`#/s/${encodeURIComponent(session.id)}`}>
-                <span class="session-name">{session.id}</span>
+                <span class="session-name">{titleOf(session.id, session)}</span>
                 <span class={`pill ${session.status}`}>{STATUS[session.status]}</span>
                 <span class="session-facts">
+                  {titleOf(session.id, session) !== session.id && <span>{session.id}</span>}
                   <span>active {ago(now - session.active_at_ms)}</span>
                   <span>opened {ago(now - session.opened_at_ms)}</span>
                   <span>{memory(session.settings.limits.memory_bytes)} of memory</span>
                   {session.queued.length > 0 && <span>{session.queued.length} waiting</span>}
                 </span>
               </a>
+              {session.status !== "ended" && <Button icon="pencil" label={`Rename ${session.id}`} onClick={() => setRenaming(session)} />}
               <Button icon="trash" label={`End ${session.id}`} onClick={() => setEnding(session)} />
             </li>
           ))}
         </ul>
       </main>
+      {renaming !== null && (
+        <Rename id={renaming.id} title={titleOf(renaming.id, renaming)} onClose={() => setRenaming(null)} onRename={(title) => {
+          const { id } = renaming;
+          setRenaming(null);
+          void api.rename(id, title).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error))).then(read);
+        }} />
+      )}
       {ending !== null && (
         <Modal title={`End ${ending.id}?`} onClose={() => setEnding(null)}>
           <p>Its kernel, its files and its log are removed. There is no way back.</p>

@@ -1,6 +1,7 @@
 // How components follow what is outside of them.
 
 import { useEffect, useReducer, useState } from "preact/hooks";
+import { ApiError } from "../api.ts";
 import type { Session, View } from "../session.ts";
 
 /** What the session shows now; draws anew when it has changed: for what was done here at once, for what the log brings at most once a frame. */
@@ -38,6 +39,41 @@ export function useTick(everyMs: number, isOn = true): void {
     const timer = setInterval(() => tick((count) => count + 1), everyMs);
     return () => clearInterval(timer);
   }, [everyMs, isOn]);
+}
+
+/** How often it is asked what a running cell uses. A short cell is over before the first time. */
+const USAGE_EVERY = 1000;
+
+/** What a session uses now, asked for as long as somebody can see it. */
+export function useUsage(session: Session): { memory: number | null; processors: number | null } | null {
+  const [usage, setUsage] = useState<{ memory: number | null; processors: number | null } | null>(null);
+  useEffect(() => {
+    let isGone = false;
+    let before: { at: number; cpu: number } | null = null;
+    let timer: ReturnType<typeof setTimeout>;
+    const ask = async (): Promise<void> => {
+      try {
+        if (!document.hidden && session.view.link.state === "live") {
+          const { memory_bytes: memory, cpu_ms: cpu } = await session.api.usage(session.id);
+          const at = performance.now();
+          // Another sandbox counts from its own beginning.
+          const processors = before === null || cpu < before.cpu ? null : (cpu - before.cpu) / (at - before.at);
+          before = { at, cpu };
+          if (!isGone) setUsage({ memory, processors });
+        }
+      } catch (error) {
+        // The connection, or the cell's verdict, says what is wrong.
+        if (!(error instanceof ApiError)) throw error;
+      }
+      if (!isGone) timer = setTimeout(() => void ask(), USAGE_EVERY);
+    };
+    timer = setTimeout(() => void ask(), USAGE_EVERY / 2);
+    return () => {
+      isGone = true;
+      clearTimeout(timer);
+    };
+  }, [session]);
+  return usage;
 }
 
 /** Whether the page is dark at the moment. */

@@ -49,6 +49,7 @@ export function MoreMenu({ session }: { session: Session }): JSX.Element {
           {item("Save as script (.py)", () => save(new Blob([toScript(session.view.cells)], { type: "text/x-python" }), `${name}.py`))}
           {item("Save as page (.html)", () => void savePage(session, name))}
           <hr />
+          {item("Rename this session…", () => session.show({ kind: "rename" }))}
           {item("Undo deletion", () => session.undoRemove())}
           {"Notification" in window && Notification.permission === "default" && item("Tell me of deadlines when this tab is hidden", () => void Notification.requestPermission())}
           {item("End this session…", () => session.confirmEnd())}

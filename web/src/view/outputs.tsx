@@ -11,6 +11,7 @@ import type { Session } from "../session.ts";
 import { Frame, type Drawing } from "./frame.tsx";
 import { Button } from "./icons.tsx";
 import { AnsiText, Stream } from "./text.tsx";
+import { Widgets } from "./widgets.tsx";
 
 interface OutputsProps {
   session: Session;
@@ -74,7 +75,7 @@ const Bundle = memo(function Bundle({ session, output }: { session: Session; out
     case "image":
       return <Picture session={session} form={form} output={output} />;
     case "widget":
-      return <pre class="text value">{form.text}</pre>;
+      return <Widgets session={session} id={form.model} text={form.text} />;
     case "unknown":
       return <p class="quiet-note">This cannot be shown here: {form.types.join(", ")}.</p>;
     default:

@@ -6,10 +6,12 @@ import { clock, grant, memory } from "../format.ts";
 import type { Execution, InputRequest } from "../reduce.ts";
 import type { Session } from "../session.ts";
 import { Button } from "./icons.tsx";
-import { useTick } from "./hooks.ts";
+import { useTick, useUsage } from "./hooks.ts";
 
 export function Running({ session, run }: { session: Session; run: Execution }): JSX.Element {
   useTick(250);
+  const usage = useUsage(session);
+  const limits = session.view.body?.settings.limits;
   const now = session.now();
   const startedAt = run.startedAt ?? now;
   const deadlineAt = run.deadlineAt ?? now;
@@ -30,7 +32,15 @@ export function Running({ session, run }: { session: Session; run: Execution }):
         {!isWaiting && !isStopping && (
           <span class="running-left">{left > 0 ? `${clock(left + 999)} left of ${clock(limit + 500)}` : "its time is up"}</span>
         )}
-        {run.memory !== null && <span class="running-memory">{memory(run.memory.used)} of {memory(run.memory.limit)} in use</span>}
+        {usage !== null && usage.processors !== null && (
+          <span class="running-usage" title="Processors in use">CPU {usage.processors.toFixed(1)}{limits !== undefined && ` of ${limits.cpu_millis / 1000}`}</span>
+        )}
+        {usage !== null && usage.memory !== null && (
+          <span class={`running-usage ${run.memory !== null ? "running-memory" : ""}`} title="Memory in use, checkpoints included">
+            {memory(usage.memory)}{limits !== undefined && ` of ${memory(limits.memory_bytes)}`} in use
+          </span>
+        )}
+        {usage === null && run.memory !== null && <span class="running-memory">{memory(run.memory.used)} of {memory(run.memory.limit)} in use</span>}
         <span class="running-tools">
           {!isStopping && !isWaiting && room >= 1000 && <Offers session={session} room={room} isWarned={isWarned} />}
           <Button icon="stop" label="Stop" keys="I, I" isNamed onClick={() => session.interrupt()} />

@@ -38,6 +38,45 @@ async fn opening_is_idempotent_and_says_what_it_found() {
 }
 
 #[tokio::test]
+async fn labels_are_changed_one_by_one() {
+    let server = Server::new().await;
+    server
+        .call(
+            "PUT",
+            "/v1/sessions/a",
+            r#"{"labels": {"team": "blue", "old": "x"}}"#,
+        )
+        .await;
+    let changed = server
+        .call(
+            "PATCH",
+            "/v1/sessions/a",
+            r#"{"labels": {"title": "Sales", "old": null}}"#,
+        )
+        .await;
+    assert_eq!(changed.outcome(), "200 -");
+    let session = server.call("GET", "/v1/sessions/a", "").await.json();
+    assert_eq!(
+        session["settings"]["labels"],
+        json!({"team": "blue", "title": "Sales"})
+    );
+    let long = json!({"labels": {"title": "x".repeat(9000)}}).to_string();
+    let refusals = [
+        server.call("PATCH", "/v1/sessions/a", &long).await,
+        server
+            .call("PATCH", "/v1/sessions/a", r#"{"labels": 1}"#)
+            .await,
+        server
+            .call("PATCH", "/v1/sessions/b", r#"{"labels": {}}"#)
+            .await,
+    ];
+    assert_eq!(
+        refusals.map(|answer| answer.outcome()),
+        ["400 bad_settings", "400 bad_field", "404 unknown_session"]
+    );
+}
+
+#[tokio::test]
 async fn a_session_is_looked_at_and_deleted() {
     let server = Server::new().await;
     server.open("a").await;
