@@ -18,13 +18,13 @@ cargo build --locked --quiet
 SERVER=target/debug/evercell kernel-image/build-image.sh
 export TEST_BACKEND=docker
 # What is not here has nothing to do with where a kernel runs, or takes the machine for itself.
-stories='test(/^(isolation::(attacks|exhaustion|docker)|world::(adoption|containers|engine|files|kernel|limits|resume|rollback))::/) and not test(/hundred_sessions|gigabyte/)'
+stories='test(/^(chaos|isolation::(attacks|exhaustion|docker)|world::(adoption|containers|engine|files|kernel|limits|resume|rollback))::/) and not test(/hundred_sessions|gigabyte/)'
 echo "stories in containers"
 status=0
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --locked --test it -E "${1:-$stories}" || status=$?
 else
-    for stories in isolation:: world::containers:: world::engine:: world::rollback:: world::kernel::; do
+    for stories in chaos:: isolation:: world::containers:: world::engine:: world::rollback:: world::kernel::; do
         cargo test --locked --test it "$stories" -- --test-threads 2 || status=$?
     done
 fi

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::conversation::Conversation;
 use super::faults::Fault;
 use super::host;
+use crate::harness::backend::{docker, in_containers};
 use crate::harness::server::Server;
 use crate::harness::socket::Socket;
 
@@ -141,10 +142,13 @@ impl Arena {
         let mut server = Arc::into_inner(self.server).expect("nobody else has it");
         assert!(server.stop().await.success());
         let sandboxes: Vec<String> = self.sandboxes.into_iter().collect();
-        assert_eq!(
-            host::leftovers(&self.data_dir, &sandboxes),
-            Vec::<String>::new()
-        );
+        let mut left = host::leftovers(&self.data_dir, &sandboxes);
+        if in_containers() {
+            let all = docker(&["ps", "--all", "--format", "{{.Names}}"]).await;
+            let is_ours = |name: &&str| sandboxes.iter().any(|sandbox| name.ends_with(sandbox));
+            left.extend(all.lines().filter(is_ours).map(str::to_owned));
+        }
+        assert_eq!(left, Vec::<String>::new());
         losses
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal};
 
+use crate::harness::backend::agent_of;
+
 /// The agent whose workspace holds this file, by its pid.
 pub fn agent(data_dir: &Path, marker: &str) -> Option<i32> {
     sandboxes(data_dir).into_iter().find_map(|sandbox| {
-        let text = fs::read(data_dir.join("run").join(sandbox).join("pid")).ok()?;
-        let process: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let pid = i32::try_from(process["pid"].as_i64()?).ok()?;
+        let pid = agent_of(&data_dir.join("run").join(sandbox))?
+            .as_raw_nonzero()
+            .get();
         let found = format!("/proc/{pid}/root/workspace/{marker}");
         fs::exists(found).ok()?.then_some(pid)
     })

@@ -1,5 +1,6 @@
 //! What tests are written with.
 
+pub mod backend;
 pub mod fake_backend;
 pub mod held_clock;
 pub mod house;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::backend::{in_containers, in_gvisor};
 use super::socket::Socket;
 
 /// The token of every test server.
@@ -67,35 +68,6 @@ impl Answer {
 /// The repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Whether sandboxes are containers: `tests/on_docker.sh` runs the stories once more that way.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what runs the tests says it, not the product"
-)]
-pub fn in_containers() -> bool {
-    std::env::var("TEST_BACKEND").is_ok_and(|backend| backend == "docker")
-}
-
-/// Whether those containers run in gVisor, which lets no socket through.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what runs the tests says it, not the product"
-)]
-pub fn in_gvisor() -> bool {
-    std::env::var("EVERCELL_DOCKER_RUNTIME").is_ok_and(|runtime| runtime == "runsc")
-}
-
-/// Where the engine of those stories is.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what runs the tests says it, not the product"
-)]
-pub fn engine_socket() -> PathBuf {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let socket = host.strip_prefix("unix://");
-    socket.unwrap_or("/var/run/docker.sock").into()
 }
 
 /// The server's program with what every test gives it; the rest is the test's.

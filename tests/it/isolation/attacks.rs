@@ -1,7 +1,7 @@
 //! Reaching out of the sandbox.
 
 use super::{Arena, tries};
-use crate::harness::server::in_containers;
+use crate::harness::backend::in_containers;
 
 /// That every one of these fails: with an exception, with an error number, or by reading nothing.
 async fn all_fail(arena: &Arena, expressions: &[&str]) {

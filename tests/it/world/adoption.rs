@@ -1,7 +1,6 @@
 //! The server is killed, at any moment, and started again: sessions go on where they were.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::server::{PATIENCE, Server, TOKEN, in_containers};
+use crate::harness::backend::agent_of;
+use crate::harness::server::{PATIENCE, Server, TOKEN};
 
 fn is_finished(event: &Event, cell: CellId) -> bool {
     matches!(event, Event::CellFinished { cell: ended, .. } if *ended == cell)
@@ -521,17 +521,6 @@ async fn a_hundred_sessions_are_attached_again_after_the_server_was_killed() {
 )]
 fn show(measured: &str) {
     println!("{measured}");
-}
-
-/// The first process of a sandbox, if it came so far.
-fn agent_of(sandbox: &Path) -> Option<Pid> {
-    if in_containers() {
-        // Who listens there.
-        let agent = UnixStream::connect(sandbox.join("agent.sock")).ok()?;
-        return Some(rustix::net::sockopt::socket_peercred(&agent).ok()?.pid);
-    }
-    let process: Value = serde_json::from_slice(&std::fs::read(sandbox.join("pid")).ok()?).ok()?;
-    Pid::from_raw(i32::try_from(process["pid"].as_i64()?).ok()?)
 }
 
 /// Waits until something is so that nobody tells of.

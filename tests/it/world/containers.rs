@@ -6,33 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::server::{PATIENCE, Server, in_containers, program};
-
-/// Runs the engine's own client.
-pub(super) async fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker")
-        .args(arguments)
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "docker {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// The container of a sandbox, as the engine knows it.
-pub(super) fn container(sandbox: &Path) -> String {
-    format!(
-        "evercell-{}",
-        sandbox.file_name().unwrap().to_str().unwrap()
-    )
-}
+use crate::harness::backend::{container, docker, in_containers};
+use crate::harness::server::{PATIENCE, Server, program};
 
 /// Why a server does not start.
 async fn refusal(arguments: &[&str]) -> String {

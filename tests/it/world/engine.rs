@@ -11,8 +11,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::containers::{container, docker, eventually};
-use crate::harness::server::{Server, engine_socket, in_containers};
+use super::containers::eventually;
+use crate::harness::backend::{container, docker, engine_socket, in_containers};
+use crate::harness::server::Server;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]

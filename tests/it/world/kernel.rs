@@ -62,8 +62,9 @@ async fn what_a_session_uses_is_told_while_its_cell_runs() {
         .wait_until(|event| matches!(event, Event::Stream { .. }))
         .await;
     let first = server.get("/v1/sessions/s/usage").await.json();
+    // In a container as much as all libraries take is not counted as the session's.
     assert!(
-        first["memory_bytes"].as_u64() > Some(300 * 1024 * 1024)
+        first["memory_bytes"].as_u64() > Some(100 * 1024 * 1024)
             && first["processes"].as_u64() > Some(0),
         "{first:#}"
     );

@@ -15,7 +15,7 @@ async fn a_bad_request_is_told_what_is_wrong() {
     let cases: &[(&str, &str, &str)] = &[
         ("GET", "/nowhere", ""),
         ("GET", "/v1/sessions/a/nowhere", ""),
-        ("PATCH", "/v1/sessions/a", ""),
+        ("POST", "/v1/sessions/a", ""),
         ("POST", "/healthz", ""),
         ("PUT", "/v1/sessions/a%20b", ""),
         ("PUT", "/v1/sessions/%FF", ""),
