@@ -1,6 +1,6 @@
 //! What only containers have: an engine that may be missing, an image that may be wrong, and hands that remove what is not theirs.
 //!
-//! Run by `tests/on_docker.sh`, which says so by name where there is no engine; in a run on the native backend there is nothing to do here.
+//! Run by `tests/on_docker.sh`, which says so by name where there is no engine; in a run on the native backend they are ignored.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::harness::backend::{container, docker, in_containers};
+use crate::harness::backend::{container, docker};
 use crate::harness::server::{PATIENCE, Server, program};
 
 /// Why a server does not start.
@@ -42,10 +42,8 @@ async fn a_server_without_an_engine_says_what_is_missing() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn an_image_that_is_not_there_or_speaks_otherwise_is_refused() {
-    if !in_containers() {
-        return;
-    }
     let text = refusal(&["--docker-image", "evercell-test:none"]).await;
     assert!(
         text.contains("docker image: `evercell-test:none` is not there"),
@@ -87,10 +85,8 @@ async fn an_image_that_is_not_there_or_speaks_otherwise_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn a_runtime_that_the_engine_does_not_know_is_refused() {
-    if !in_containers() {
-        return;
-    }
     let text = refusal(&["--docker-runtime", "nonsense"]).await;
     assert!(
         text.contains("runtime: the engine has no runtime `nonsense`"),
@@ -99,10 +95,8 @@ async fn a_runtime_that_the_engine_does_not_know_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn a_server_touches_no_containers_but_its_own() {
-    if !in_containers() {
-        return;
-    }
     let first = Server::start_with(&[]).await;
     first.open("s").await;
     first.prints("s", "x = 41; print(x)").await;
@@ -120,10 +114,8 @@ async fn a_server_touches_no_containers_but_its_own() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn a_stop_while_kernels_are_made_leaves_no_container() {
-    if !in_containers() {
-        return;
-    }
     let mut server = Server::start_with(&["--pool", "2"]).await;
     server.open("s").await;
     let data = server.data_dir().join("run");
@@ -136,10 +128,8 @@ async fn a_stop_while_kernels_are_made_leaves_no_container() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn where_no_socket_leads_into_a_container_the_engine_does() {
-    if !in_containers() {
-        return;
-    }
     let arguments = ["--docker-link", "exec"];
     let mut server = Server::start_with(&arguments).await;
     server.open("s").await;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::containers::eventually;
-use crate::harness::backend::{container, docker, engine_socket, in_containers};
+use crate::harness::backend::{container, docker, engine_socket};
 use crate::harness::server::Server;
 
 /// What becomes of a request.
@@ -125,10 +125,8 @@ async fn problem(server: &Server, id: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn an_engine_that_goes_away_takes_no_session_with_it() {
-    if !in_containers() {
-        return;
-    }
     let mut way = Way::new();
     let server = way.server().await;
     server.open("s").await;
@@ -161,10 +159,8 @@ async fn an_engine_that_goes_away_takes_no_session_with_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn a_server_takes_up_its_sessions_when_the_engine_is_back() {
-    if !in_containers() {
-        return;
-    }
     let mut way = Way::new();
     let mut server = way.server().await;
     server.open("s").await;
@@ -184,10 +180,8 @@ async fn a_server_takes_up_its_sessions_when_the_engine_is_back() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn an_engine_that_hangs_hangs_nobody_who_does_not_need_it() {
-    if !in_containers() {
-        return;
-    }
     let mut way = Way::new();
     let server = way.server().await;
     server.open("s").await;
@@ -204,10 +198,8 @@ async fn an_engine_that_hangs_hangs_nobody_who_does_not_need_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn what_an_engine_refuses_is_told_and_leaves_nothing() {
-    if !in_containers() {
-        return;
-    }
     let mut way = Way::new();
     let server = way.server().await;
     server.open("the-one-that-is-warm").await;
@@ -233,10 +225,8 @@ async fn what_an_engine_refuses_is_told_and_leaves_nothing() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn what_an_engine_has_left_of_ours_is_removed_and_nothing_else() {
-    if !in_containers() {
-        return;
-    }
     let mut server = Server::start_with(&["--pool-max", "0"]).await;
     server.open("s").await;
     server.prints("s", "x = 41; print(x)").await;
@@ -289,10 +279,8 @@ async fn what_an_engine_has_left_of_ours_is_removed_and_nothing_else() {
 }
 
 #[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
 async fn a_container_killed_by_a_third_hand_costs_its_variables_and_the_log_says_so() {
-    if !in_containers() {
-        return;
-    }
     for hand in [&["kill"][..], &["rm", "--force"]] {
         let server = Server::start_with(&["--pool-max", "0"]).await;
         server.open("s").await;
