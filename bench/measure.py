@@ -141,12 +141,12 @@ def main() -> None:
     finally:
         processes.end_all()
     say(f"done in {monotonic() - began:.0f} s")
-    text = report.table(results)
+    parts = [report.table(results)] if only else []
     if own := results.get(checkpoint.CheckpointEvercell.name):
-        text += "\n\n" + checkpoint.table(own)
+        parts.append(checkpoint.table(own))
     if containers := results.get(docker.DockerEvercell.name):
-        text += "\n\n" + docker.table(containers)
-    text += "\n\n" + report.notes(results, facts, asdict(sizes))
+        parts.append(docker.table(containers))
+    text = "\n\n".join([*parts, report.notes(results, facts, asdict(sizes))])
     OUTPUT.mkdir(parents=True, exist_ok=True)
     record = {"machine": facts, "sizes": asdict(sizes), "results": results}
     (OUTPUT / "results.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -75,9 +75,9 @@ pub(crate) enum Command {
         client: Option<Metadata>,
         reply: Reply<()>,
     },
-    /// Replaces the labels.
+    /// Changes labels, those that are named; none takes one away.
     Label {
-        labels: BTreeMap<String, String>,
+        changes: BTreeMap<String, Option<String>>,
         reply: Reply<()>,
     },
     /// Access to the workspace; waits for the sandbox if it is being made.

@@ -229,12 +229,15 @@ impl SessionHandle {
             .map_err(|_| Denied::Kernel("the agent's answer makes no sense".to_owned()).into())
     }
 
-    /// Replaces the labels.
+    /// Changes labels: those that are named, and no others. None takes one away.
     ///
     /// # Errors
     /// They are too long, the session is over, or the store cannot write.
-    pub async fn label(&self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
-        self.ask(|reply| Command::Label { labels, reply }).await
+    pub async fn label(
+        &self,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), SessionError> {
+        self.ask(|reply| Command::Label { changes, reply }).await
     }
 
     /// Waits until the kernel is neither being made nor replaced nor running a cell: until it may answer, or is gone.

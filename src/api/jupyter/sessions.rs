@@ -155,6 +155,14 @@ fn no_kernel(error: &ApiError) -> Response {
     (StatusCode::NOT_IMPLEMENTED, Json(body)).into_response()
 }
 
+/// Labels as what is to be changed.
+fn changes(labels: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
+    labels
+        .into_iter()
+        .map(|(name, text)| (name, Some(text)))
+        .collect()
+}
+
 /// Takes the kernel that is named, or makes one, and notes the session with it.
 async fn with_kernel(
     api: &Api,
@@ -172,9 +180,7 @@ async fn with_kernel(
     let gone = || ApiError::new(Code::BadField, format!("No such kernel: {id}"));
     let id: SessionId = id.parse().map_err(|_| gone())?;
     let handle = kernels::find(api, &id).await.map_err(|_| gone())?;
-    let mut all = handle.view().settings.labels;
-    all.extend(labels);
-    handle.label(all).await?;
+    handle.label(changes(labels)).await?;
     Ok(handle.view())
 }
 
@@ -196,12 +202,11 @@ pub(crate) async fn change(
 ) -> Result<Response, ApiError> {
     let body = Body::read(&bytes)?;
     let before = find(&api, &id)?;
-    let mut labels = before.settings.labels.clone();
-    for (label, value) in [(PATH, body.path), (NAME, body.name), (TYPE, body.kind)] {
-        if let Some(value) = value {
-            labels.insert(label.to_owned(), value);
-        }
-    }
+    let named = [(PATH, body.path), (NAME, body.name), (TYPE, body.kind)];
+    let named: BTreeMap<String, String> = named
+        .into_iter()
+        .filter_map(|(label, value)| Some((label.to_owned(), value?)))
+        .collect();
     let wanted = body.kernel.filter(|kernel| {
         let other = kernel.id.as_deref().filter(|id| !id.is_empty());
         match other {
@@ -211,9 +216,11 @@ pub(crate) async fn change(
     });
     let Some(kernel) = wanted else {
         let handle = kernels::find(&api, &before.id).await?;
-        handle.label(labels).await?;
+        handle.label(changes(named)).await?;
         return Ok(Json(shown(&api, &handle.view())).into_response());
     };
+    let mut labels = before.settings.labels.clone();
+    labels.extend(named);
     let view = match with_kernel(&api, kernel, &headers, labels).await {
         Ok(view) => view,
         Err(error) if error.code() == Code::UnknownRoute => return Ok(no_kernel(&error)),

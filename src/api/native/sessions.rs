@@ -84,14 +84,7 @@ pub(crate) async fn label(
     JsonBody(body): JsonBody<LabelsBody, SETTINGS>,
 ) -> Result<Json<SessionBody>, ApiError> {
     let handle = api.sessions.find(&id).await?;
-    let mut labels = handle.view().settings.labels;
-    for (name, text) in body.labels {
-        match text {
-            Some(text) => drop(labels.insert(name, text)),
-            None => drop(labels.remove(&name)),
-        }
-    }
-    handle.label(labels).await?;
+    handle.label(body.labels).await?;
     Ok(Json(handle.view().into()))
 }
 

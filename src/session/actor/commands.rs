@@ -73,7 +73,7 @@ impl Actor {
                 client,
                 reply,
             } => drop(reply.send(self.comm(message, client).await)),
-            Command::Label { labels, reply } => drop(reply.send(self.label(labels).await)),
+            Command::Label { changes, reply } => drop(reply.send(self.label(changes).await)),
             Command::Files { reply } => self.files(reply),
             Command::Usage { reply } => self.usage(reply),
             Command::End { .. } | Command::Leave { .. } => {
@@ -496,7 +496,17 @@ impl Actor {
         Ok(())
     }
 
-    async fn label(&mut self, labels: BTreeMap<String, String>) -> Result<(), SessionError> {
+    async fn label(
+        &mut self,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), SessionError> {
+        let mut labels = self.settings.labels.clone();
+        for (name, text) in changes {
+            match text {
+                Some(text) => drop(labels.insert(name, text)),
+                None => drop(labels.remove(&name)),
+            }
+        }
         check_labels(&labels).map_err(Denied::Settings)?;
         let settings = Settings {
             labels,
