@@ -303,7 +303,6 @@ pub(super) fn backend_config(
             link,
         } => BackendConfig::Docker(docker::Config {
             data_dir,
-            program,
             host,
             image,
             runtime,

@@ -24,12 +24,13 @@ mod record;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use rustix::fs::{AtFlags, CWD, linkat};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -62,8 +63,6 @@ const LABEL_SANDBOX: &str = "evercell.sandbox";
 pub struct Config {
     /// Where the server keeps everything; what belongs to a container lies below `run/` in it.
     pub data_dir: PathBuf,
-    /// This program, which is the agent too.
-    pub program: PathBuf,
     /// Where the engine is, such as `unix:///var/run/docker.sock`; there, if none.
     pub host: Option<String>,
     /// The image, as `make image` builds it.
@@ -86,7 +85,7 @@ pub struct Config {
 pub enum Link {
     /// By a Unix socket on a directory that both see: the server's files are the engine's.
     Socket,
-    /// By a program that the engine starts in the container for each connection. The agent has to be in the image.
+    /// By a program that the engine starts in the container for each connection.
     Exec,
 }
 
@@ -212,7 +211,7 @@ impl Shared {
                 ids_in(&run).filter_map(|id| Record::read(&run.join(id.to_string())).ok()?.owner);
             Owners::new(config.first_id, config.ids, used)
         });
-        let agent = bring_agent(&config).map_err(directory)?;
+        let agent = bring_agent(&config.data_dir).map_err(directory)?;
         Ok(Self {
             server: name_of(&run),
             engine,
@@ -321,16 +320,17 @@ impl Shared {
 
 /// Brings this program into the data directory: of this machine's files, that is what an engine has to see under the same path. Containers that run keep
 /// what they were started with.
-fn bring_agent(config: &Config) -> io::Result<PathBuf> {
-    let agent = config.data_dir.canonicalize()?.join("agent");
+fn bring_agent(data_dir: &Path) -> io::Result<PathBuf> {
+    let agent = data_dir.canonicalize()?.join("agent");
     let new = agent.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // On another disk there is no link to it.
-    if fs::hard_link(&config.program, &new).is_err() {
-        fs::copy(&config.program, &new)?;
+    // What runs, whatever lies under its name by now. On another disk, or when it was deleted, there is no link to it.
+    const SELF: &str = "/proc/self/exe";
+    if linkat(CWD, SELF, CWD, &new, AtFlags::SYMLINK_FOLLOW).is_err() {
+        fs::copy(SELF, &new)?;
     }
     fs::rename(&new, &agent)?;
     Ok(agent)

@@ -1,5 +1,6 @@
 //! Sessions are opened, looked at, listed and deleted.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::Server;
@@ -60,6 +61,18 @@ async fn labels_are_changed_one_by_one() {
         session["settings"]["labels"],
         json!({"team": "blue", "title": "Sales"})
     );
+    // Many at once lose none.
+    let bodies: Vec<String> = (0..20)
+        .map(|n| json!({"labels": {format!("l{n}"): "x"}}).to_string())
+        .collect();
+    join_all(
+        bodies
+            .iter()
+            .map(|body| server.call("PATCH", "/v1/sessions/a", body)),
+    )
+    .await;
+    let session = server.call("GET", "/v1/sessions/a", "").await.json();
+    assert_eq!(session["settings"]["labels"].as_object().unwrap().len(), 22);
     let long = json!({"labels": {"title": "x".repeat(9000)}}).to_string();
     let refusals = [
         server.call("PATCH", "/v1/sessions/a", &long).await,
