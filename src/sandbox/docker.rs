@@ -257,10 +257,9 @@ impl Shared {
 
     /// Why a container does not run any more, as far as the engine knows.
     async fn why_gone(&self, name: &str) -> String {
-        let end = self.engine.end_of(name).await.ok().flatten();
-        let code = end.and_then(|attributes| attributes.get("exitCode")?.parse::<u8>().ok());
+        let code = self.engine.exit_code(name).await.ok().flatten();
         match code {
-            Some(ORPHANED) => native::ORPHANED,
+            Some(code) if code == i64::from(ORPHANED) => native::ORPHANED,
             _ => "it was ended from outside",
         }
         .to_owned()

@@ -145,8 +145,9 @@ impl Container<'_> {
             network_mode: Some("none".to_owned()),
             ipc_mode: Some("private".to_owned()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-            // Why it ended stays among the engine's events for a while.
-            auto_remove: Some(true),
+            // An engine that is started again removes such containers even if they run (`live-restore` notwithstanding). Who ends one removes it; the
+            // next server removes one that has ended by itself, and learns why it did.
+            auto_remove: Some(false),
             init: Some(false),
             cap_drop: owned(&["ALL"]),
             readonly_rootfs: Some(true),

@@ -9,7 +9,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EventMessage, ImageInspect, SystemInfo, SystemVersion,
+    ContainerCreateBody, ContainerUpdateBody, ImageInspect, SystemInfo, SystemVersion,
 };
 use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -187,7 +187,7 @@ impl Engine {
                 .await
                 {
                     Err(EngineError::NotFound(_)) => return Ok(()),
-                    // It ends by itself just now, and the engine removes it. There is nothing that tells when.
+                    // Somebody else removes it just now. There is nothing that tells when it is gone.
                     Err(EngineError::Conflict(_)) => tokio::time::sleep(AGAIN).await,
                     // Removed now, or by whoever was quicker.
                     Ok(()) => return Ok(()),
@@ -230,20 +230,13 @@ impl Engine {
         }
     }
 
-    /// What the engine remembers of the end of a container: the attributes of its last `die`.
-    pub(super) async fn end_of(&self, name: &str) -> Outcome<Option<HashMap<String, String>>> {
-        let filters = HashMap::from([("container", vec![name]), ("event", vec!["die"])]);
-        let options = query::EventsOptionsBuilder::default()
-            .since("0")
-            .until(&now())
-            .filters(&filters)
-            .build();
-        let events: Vec<EventMessage> =
-            within(ANSWER, self.docker.events(Some(options)).try_collect()).await?;
-        Ok(events
-            .into_iter()
-            .last()
-            .and_then(|event| event.actor?.attributes))
+    /// The exit code of a container that has ended; none if it is not there any more.
+    pub(super) async fn exit_code(&self, name: &str) -> Outcome<Option<i64>> {
+        match within(ANSWER, self.docker.inspect_container(name, None)).await {
+            Ok(found) => Ok(found.state.and_then(|state| state.exit_code)),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a container says on standard error, from before its start on, and its standard input.
@@ -286,11 +279,4 @@ impl Engine {
         let reader = tokio_util::io::StreamReader::new(output);
         Ok(Box::new(tokio::io::join(reader, input)))
     }
-}
-
-/// Seconds since 1970, as the engine wants them: to the nanosecond, or what has just happened would be left out.
-fn now() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
