@@ -7,6 +7,7 @@ pub mod check;
 pub mod docker;
 pub mod native;
 mod owners;
+mod record;
 
 use std::fmt;
 use std::fs;

@@ -44,6 +44,7 @@ use self::reaper::Reaper;
 use self::record::Record;
 use super::native;
 use super::owners::Owners;
+use super::record::Recorded as _;
 use super::{Backend, Sandbox, SandboxError, SandboxSpec, ids_in, keep_others_out, name_of};
 use crate::model::id::SandboxId;
 

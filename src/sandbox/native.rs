@@ -52,6 +52,7 @@ use self::zygote::{Starter, Zygote};
 use super::owners::Owners;
 use super::{Backend, Sandbox, SandboxError, SandboxSpec, check, ids_in, keep_others_out, name_of};
 use crate::model::id::SandboxId;
+use crate::sandbox::record::Recorded as _;
 
 pub(super) use cgroup::{Controller, Host};
 // What other backends have in common with this one.

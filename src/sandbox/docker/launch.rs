@@ -25,6 +25,7 @@ use crate::protocol::GENERATION;
 use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::sandbox::native::step::{Step as _, StepError};
+use crate::sandbox::record::Recorded as _;
 use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, owners};
 
 /// How long an agent may take to listen, once its container has been started.

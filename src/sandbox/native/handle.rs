@@ -23,6 +23,7 @@ use super::rootfs;
 use super::step::{Status, Step as _, StepError};
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
+use crate::sandbox::record::Recorded as _;
 use crate::sandbox::{Sandbox, SandboxError, Stream};
 
 /// How long making namespaces and mounts may take on a machine that is very busy.

@@ -25,6 +25,7 @@ use super::sys::{self, Fork, Inherited};
 use super::zygote::{AGENT_FILTER, FILTER};
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
+use crate::sandbox::record::Recorded as _;
 
 /// The namespaces of a sandbox, as `kernel-image/PROTOCOL.md` names them and in the order a kernel enters them.
 const NAMESPACES: [(&str, &str); 7] = [

@@ -15,9 +15,7 @@ use super::cgroup::Cgroups;
 use super::rootfs::Layout;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
-
-/// Says that a directory is a sandbox of ours, and in which form it is described.
-const LABEL: &str = "evercell sandbox 1";
+use crate::sandbox::record::Recorded;
 
 /// The socket on which an agent listens.
 pub(super) const AGENT_SOCKET: &str = "agent.sock";
@@ -27,8 +25,6 @@ pub(super) const AGENT_LOG: &str = "agent.log";
 pub(super) const PID: &str = "pid";
 /// What the last line of its log says when an agent has ended because no server came back.
 pub const ORPHANED: &str = "no server came back in time, so it ended itself";
-const RECORD: &str = "record.json";
-
 /// How a sandbox is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -73,7 +69,7 @@ pub(super) struct Facts {
 impl From<Facts> for Record {
     fn from(facts: Facts) -> Self {
         Self {
-            label: LABEL.into(),
+            label: Self::LABEL.into(),
             id: facts.id,
             layout: facts.layout,
             house: facts.house,
@@ -88,25 +84,11 @@ impl From<Facts> for Record {
     }
 }
 
-impl Record {
-    /// Writes it into the sandbox's directory, whole or not at all.
-    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let temporary = directory.join("record.json.new");
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::rename(temporary, directory.join(RECORD))
-    }
+impl Recorded for Record {
+    const LABEL: &'static str = "evercell sandbox 1";
 
-    /// Reads it.
-    pub(super) fn read(directory: &Path) -> io::Result<Self> {
-        let record: Self = serde_json::from_slice(&fs::read(directory.join(RECORD))?)?;
-        if record.label == LABEL {
-            Ok(record)
-        } else {
-            Err(io::Error::other(format!(
-                "`{}` is not `{LABEL}`",
-                record.label
-            )))
-        }
+    fn label(&self) -> &str {
+        &self.label
     }
 }
 
