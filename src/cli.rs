@@ -6,6 +6,7 @@
 mod agent;
 mod attach;
 mod client;
+mod control;
 mod doctor;
 mod escape;
 mod link;
@@ -69,6 +70,22 @@ enum Command {
     Attach(attach::Flags),
     /// List the sessions of a server.
     Ps(ps::Flags),
+    /// Interrupt the cell that runs, and take what waits out of the queue.
+    Interrupt(control::Of),
+    /// Start a session's kernel anew.
+    ///
+    /// Its variables and its checkpoints are gone; its files and its log stay.
+    Restart(control::Of),
+    /// Hold a session's variables under a name, or list the names.
+    Checkpoint(control::Checkpoint),
+    /// Go back to the variables of a checkpoint.
+    ///
+    /// Exits when it is done. The checkpoint stays held; files are as they are.
+    Rollback(control::Rollback),
+    /// Go back to the variables from before the last cell.
+    Undo(control::Of),
+    /// End a session, and remove its kernel, its files and its log.
+    End(control::Of),
     /// Print the version.
     Version(VersionFlags),
 }
@@ -129,6 +146,12 @@ pub fn main() -> ExitCode {
         Command::Run(flags) => run::main(flags),
         Command::Attach(flags) => attach::main(flags),
         Command::Ps(flags) => ps::main(&flags),
+        Command::Interrupt(of) => control::interrupt(&of),
+        Command::Restart(of) => control::restart(&of),
+        Command::Checkpoint(flags) => control::checkpoint(&flags),
+        Command::Rollback(flags) => control::rollback(&flags),
+        Command::Undo(of) => control::undo(&of),
+        Command::End(of) => control::end(&of),
         Command::Version(flags) => version(&flags),
     };
     outcome.unwrap_or_else(|error| {

@@ -148,7 +148,7 @@ impl Server {
         number(&found, "first")
     }
 
-    /// Makes a request and returns the JSON of its answer.
+    /// Makes a request and returns the JSON of its answer; null if that has no body.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -186,6 +186,9 @@ impl Server {
         })??;
         if !status.is_success() {
             return Err(self.refused(status, &body));
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
         }
         serde_json::from_slice(&body)
             .with_context(|| format!("`{}` does not answer like an evercell server", self.url()))

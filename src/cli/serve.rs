@@ -197,7 +197,7 @@ impl Rooms {
             token: Some(api::Token::new(token.reveal())),
             allowed_origins: config.allow_origin.clone(),
             allowed_hosts: config.allow_host.clone(),
-            plotly: plotly_of(&config.kernels),
+            plotly: plotly_of(config),
             max_upload_bytes: config.ceilings.limits.workspace_bytes,
             jupyter: api::jupyter::Config {
                 cell_ms: config.jupyter_cell_ms,
@@ -404,10 +404,10 @@ async fn keep_trimmed(sessions: Sessions, config: Config) {
     }
 }
 
-/// The script that comes with the kernels' plotly, if that is installed on this machine.
-fn plotly_of(kernels: &Kernels) -> Option<PathBuf> {
-    let Kernels::Native { python_env, .. } = kernels else {
-        return None;
+/// The script that comes with the kernels' plotly, if that is installed.
+fn plotly_of(config: &Config) -> Option<PathBuf> {
+    let Kernels::Native { python_env, .. } = &config.kernels else {
+        return Some(config.data_dir.join(docker::PLOTLY)).filter(|file| file.is_file());
     };
     std::fs::read_dir(python_env.join("lib"))
         .ok()?

@@ -12,6 +12,7 @@ use crate::model::event::{CellStatus, Envelope, Event, Seq};
 use crate::model::id::{CellId, SessionId};
 use crate::model::output::{MimeBundle, StreamName};
 pub(super) use figures::Figures;
+pub(super) use words::verdict;
 
 /// How much of a session is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

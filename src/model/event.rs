@@ -4,6 +4,8 @@
 
 mod deadline;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -87,6 +89,11 @@ pub enum Event {
         name: CheckpointName,
         /// Why.
         reason: DropReason,
+    },
+    /// Labels of the session were changed.
+    LabelsChanged {
+        /// All that it has from now on.
+        labels: BTreeMap<String, String>,
     },
     /// A cell was accepted.
     CellQueued {
@@ -316,6 +323,7 @@ impl Event {
             | Self::CommHandled { .. }
             | Self::CheckpointHeld { .. }
             | Self::CheckpointDropped { .. }
+            | Self::LabelsChanged { .. }
             | Self::SessionEnded { .. } => None,
             Self::Stream { cell, .. }
             | Self::DisplayData { cell, .. }

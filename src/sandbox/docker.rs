@@ -54,6 +54,8 @@ const AGENT: &str = "/opt/evercell/bin/evercell";
 const DOOR: &str = "/run/evercell";
 /// The agent's socket.
 const AGENT_SOCKET: &str = "agent.sock";
+/// The file in the data directory with the script of the image's plotly. It is taken there when a trial finds out how agents are reached.
+pub const PLOTLY: &str = "plotly.js";
 /// Whose a container is.
 const LABEL_SERVER: &str = "evercell.server";
 /// Which sandbox it is.

@@ -12,6 +12,7 @@ mod cells;
 mod checkpoints;
 mod commands;
 mod kernel;
+mod labels;
 mod loss;
 mod running;
 

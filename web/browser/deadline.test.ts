@@ -53,10 +53,13 @@ test("a running cell says what it uses of what it may, and a session is called a
   await page.getByText(/^[2-9]\d\d MiB of 1\.0 GiB in use$/).waitFor();
   await page.getByRole("button", { name: "Interrupt", exact: true }).click();
   await isIdle(page);
+  const other = await openSession(await visitor(), name);
   await page.getByRole("heading", { name }).dblclick();
   await page.getByLabel("Title; without one").fill("  Sales of the year <b>  ");
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Sales of the year <b>" }).waitFor();
+  // Whoever else looks sees it at once.
+  await other.getByRole("heading", { name: "Sales of the year <b>" }).waitFor();
   await page.getByRole("link", { name: "All sessions" }).click();
   const entry = page.getByRole("listitem").filter({ hasText: name });
   await entry.getByText("Sales of the year <b>").waitFor();
@@ -119,6 +122,7 @@ test("variables are kept under a name and gone back to, and the last cell is und
   await page.getByRole("button", { name: "Undo the last cell" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Undo it" }).click();
   await shows(page, "The last cell was undone.");
+  await page.locator(".cell.is-undone").getByText("undone: the variables are as they were before it").last().waitFor();
   await isIdle(page);
   await runCell(page, "print('steps', globals().get('steps', 0))");
   await shows(page, `steps ${Number(last) - 1}`);

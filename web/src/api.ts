@@ -1,6 +1,6 @@
 // HTTP with the server. The token goes in a header, never into an address.
 
-import type { Completion, FileEntry, Inspection, OutputMatches, OutputPart, SessionBody, SessionUsage, StreamName } from "./wire.ts";
+import type { Completion, FileEntry, Inspection, Labels, OutputMatches, OutputPart, SessionBody, SessionUsage, StreamName } from "./wire.ts";
 
 /** A refusal of the server, or that it cannot be reached (`unreachable`). */
 export class ApiError extends Error {
@@ -127,8 +127,8 @@ export class Api {
 }
 
 /** What to call a session: by its title, if somebody gave it one. */
-export function titleOf(id: string, body: SessionBody | null): string {
-  return body?.settings.labels?.["title"] ?? id;
+export function titleOf(id: string, labels: Labels | undefined): string {
+  return labels?.["title"] ?? id;
 }
 
 export function path(id: string): string {

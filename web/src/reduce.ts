@@ -2,7 +2,7 @@
 
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
-  Cause, CellId, Event, EventOf, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
+  Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
   VariableChanges, Verdict,
 } from "./wire.ts";
 import { NO_WIDGETS, catchNoMore, catcher, draftOf, forgetUnderWay, outlive, takeComm, takeHandled, type Widgets, type WidgetsDraft } from "./widgets/model.ts";
@@ -66,6 +66,7 @@ export interface Execution {
   readonly queuedSeq: Seq;
   readonly status: "queued" | "running" | "ok" | "error" | "aborted";
   readonly count: number | null;
+  readonly startedSeq: Seq | null;
   readonly startedAt: Millis | null;
   readonly deadlineAt: Millis | null;
   readonly ceilingAt: Millis | null;
@@ -79,6 +80,8 @@ export interface Execution {
   /** How much it has written to each stream, in bytes. */
   readonly written: Readonly<Record<StreamName, number>>;
   readonly note: StateNote | null;
+  /** Whether the variables have gone back to before it. */
+  readonly isUndone: boolean;
   readonly finished: Finished | null;
 }
 
@@ -116,12 +119,17 @@ export interface Notebook {
   readonly finishedCount: number;
   /** How often checkpoints that somebody holds have changed: the list of them is stale after that. */
   readonly heldCount: number;
+  /** Of each checkpoint that has been held: the cells whose variables it has. */
+  readonly held: ReadonlyMap<string, ReadonlySet<CellId>>;
+  /** The session's labels, if they were changed in this log. */
+  readonly labels: Labels | null;
   readonly widgets: Widgets;
 }
 
 export const EMPTY: Notebook = {
   seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), running: null, queue: [], lastStarted: null,
-  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, widgets: NO_WIDGETS,
+  notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, held: new Map(),
+  labels: null, widgets: NO_WIDGETS,
 };
 
 /** What the page writes into `origin` of the cells it runs, so that the log says which cell of the notebook a run belongs to. */
@@ -189,6 +197,8 @@ function apply(draft: Draft, event: Event): void {
     case "kernel_lost":
       draft.status = "restarting";
       forgetUnderWay(draft.widgets);
+      if (event.state.verdict === "rolled_back") undo(draft, event.state.before);
+      if (event.state.verdict === "restored") restore(draft, event.state.checkpoint);
       // A restart that somebody asked for is told when the new kernel is there.
       if (event.cause.kind !== "restart") {
         notice(draft, event, { kind: event.state.verdict === "lost" ? "lost" : "rolled_back", cause: event.cause, state: event.state });
@@ -196,11 +206,15 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "checkpoint_held":
       draft.heldCount += 1;
+      draft.held = new Map(draft.held).set(event.name, new Set(inForce(draft)));
       break;
     case "checkpoint_dropped":
       draft.heldCount += 1;
       // Whoever drops one or restarts knows it.
       if (event.reason !== "asked" && event.reason !== "restarted") notice(draft, event, { kind: "dropped", cause: { kind: event.reason }, text: event.name });
+      break;
+    case "labels_changed":
+      draft.labels = event.labels;
       break;
     case "cell_queued":
       queue(draft, event);
@@ -277,8 +291,8 @@ function queue(draft: Draft, event: EventOf<"cell_queued">): void {
   const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
   draft.executions.set(event.cell, {
     cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
-    startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],
-    isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, finished: null,
+    startedSeq: null, startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],
+    isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, isUndone: false, finished: null,
   });
   draft.queue = [...draft.queue, event.cell];
 }
@@ -289,10 +303,33 @@ function start(draft: Draft, event: EventOf<"cell_started">): void {
   draft.lastStarted = event.cell;
   draft.queue = draft.queue.filter((cell) => cell !== event.cell);
   change(draft, event.cell, (run) => ({
-    ...run, status: "running", count: event.execution_count, startedAt: event.at_ms, deadlineAt: event.deadline_at_ms,
+    ...run, status: "running", count: event.execution_count, startedSeq: event.seq, startedAt: event.at_ms, deadlineAt: event.deadline_at_ms,
     ceilingAt: event.ceiling_at_ms, note: event.state_note ?? null,
   }));
   supersede(draft, event.cell);
+}
+
+/** The cells that have run and were not undone. */
+function* inForce(draft: Draft): Iterable<CellId> {
+  for (const run of draft.executions.values()) if (run.startedSeq !== null && !run.isUndone) yield run.cell;
+}
+
+/** The variables are what they were before a cell. */
+function undo(draft: Draft, before: CellId): void {
+  const from = draft.executions.get(before)?.startedSeq ?? Infinity;
+  for (const run of draft.executions.values()) {
+    if (run.startedSeq !== null && run.startedSeq >= from && !run.isUndone) draft.executions.set(run.cell, { ...run, isUndone: true });
+  }
+}
+
+/** The variables are what they were when a checkpoint was held: what was undone then is undone, and what has been since is not. */
+function restore(draft: Draft, checkpoint: string): void {
+  const held = draft.held.get(checkpoint);
+  if (held === undefined) return;
+  for (const run of draft.executions.values()) {
+    const isUndone = run.startedSeq !== null && !held.has(run.cell);
+    if (run.isUndone !== isUndone) draft.executions.set(run.cell, { ...run, isUndone });
+  }
 }
 
 /** A slot shows its last run; what the one before had shown is in the log. */

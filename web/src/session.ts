@@ -1,6 +1,6 @@
 // One open session as the page has it: the reduced log, the document, what is selected; and what can be done with it.
 
-import { ApiError, type Api } from "./api.ts";
+import { ApiError, titleOf, type Api } from "./api.ts";
 import { shownCells, type ShownCell } from "./cells.ts";
 import { Connection, type Link } from "./connection.ts";
 import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
@@ -258,6 +258,11 @@ export class Session {
 
   dismissOther(id: string, other: Stamp): void {
     this.write((doc) => this.writer.dismiss(doc, id, other));
+  }
+
+  /** What to call the session. What the log says of it is never older than what the server said when the page came to it. */
+  get title(): string {
+    return titleOf(this.id, this.view.notebook.labels ?? this.view.body?.settings.labels);
   }
 
   /** Puts many cells at the end, as an import does. */

@@ -6,6 +6,8 @@ export type Millis = number;
 export type CellId = string;
 export type StreamName = "stdout" | "stderr";
 export type MimeBundle = Readonly<Record<string, unknown>>;
+/** Words that clients keep with a session. */
+export type Labels = Readonly<Record<string, string>>;
 export type Metadata = Readonly<Record<string, unknown>>;
 
 export type Verdict =
@@ -76,6 +78,7 @@ interface EventFields {
   kernel_lost: { cause: Cause; state: Verdict };
   checkpoint_held: { name: string; execution_count: number };
   checkpoint_dropped: { name: string; reason: string };
+  labels_changed: { labels: Labels };
   cell_queued: OfCell & { code: string; position: number; silent?: boolean; origin?: string };
   cell_started: OfCell & {
     execution_count: number | null;
@@ -134,9 +137,9 @@ export type Event = { [K in EventKind]: EventOf<K> }[EventKind];
 /** Every kind that this page understands. */
 export const EVENT_KINDS: readonly EventKind[] = [
   "session_opened", "session_ended", "kernel_started", "kernel_failed", "kernel_adopted", "kernel_lost", "checkpoint_held",
-  "checkpoint_dropped", "cell_queued", "cell_started", "cell_finished", "stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "input_requested", "input_closed",
-  "deadline_warning", "deadline_extended", "memory_warning", "interrupted", "comm",
-  "comm_handled", "elided",
+  "checkpoint_dropped", "labels_changed", "cell_queued", "cell_started", "cell_finished", "stream", "display_data", "update_display_data",
+  "execute_result", "error", "clear_output", "input_requested", "input_closed", "deadline_warning", "deadline_extended", "memory_warning",
+  "interrupted", "comm", "comm_handled", "elided",
 ];
 
 export type Status = "starting" | "idle" | "busy" | "restarting" | "dead" | "ended";
@@ -158,7 +161,7 @@ export interface SessionBody {
   settings: {
     limits: { memory_bytes: number; cpu_millis: number; workspace_bytes: number };
     timeouts: { cell_ms: number; ceiling_ms: number; warning_ms: number; idle_ms: number };
-    labels?: Readonly<Record<string, string>>;
+    labels?: Labels;
   };
 }
 

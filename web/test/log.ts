@@ -7,7 +7,7 @@ export function log(...entries: [EventKind, Record<string, unknown>?][]): Event[
 }
 
 /** The events of a cell that runs and shows something. */
-export function cell(id: string, code: string, shown: [EventKind, Record<string, unknown>?][], end: Record<string, unknown> = {}): [EventKind, Record<string, unknown>?][] {
+export function cell(id: string, code: string, shown: [EventKind, Record<string, unknown>?][] = [], end: Record<string, unknown> = {}): [EventKind, Record<string, unknown>?][] {
   return [
     ["cell_queued", { cell: id, code, position: 0 }],
     ["cell_started", { cell: id, execution_count: 1, deadline_at_ms: 31_000, ceiling_at_ms: 601_000 }],

@@ -58,6 +58,28 @@ test("clear_output(wait) clears when the next output comes", () => {
   expect(texts(notebook.executions.get("b")?.outputs ?? [])).toEqual(["stdout: after\n", "bundle"]);
 });
 
+test("what was undone is marked, and nothing else", () => {
+  const went = (state: Record<string, unknown>): [EventKind, Record<string, unknown>?][] => [
+    ["kernel_lost", { cause: { kind: "undone" }, state }], ["kernel_started", { reason: "undone", python: "3.11.2", warm: false, took_ms: 5 }],
+  ];
+  const events = log(
+    ...opened, ...cell("a", "1"), ["checkpoint_held", { name: "good", execution_count: 1 }], ...cell("b", "2"), ...cell("c", "3"),
+    ...went({ verdict: "rolled_back", before: "c" }), ...cell("d", "4"),
+  );
+  const undone = (notebook: Notebook): string[] => [...notebook.executions.values()].filter((run) => run.isUndone).map((run) => run.cell);
+  const notebook = reduce(EMPTY, events);
+  expect(undone(notebook)).toEqual(["c"]);
+  const then = (before: Notebook, ...entries: Parameters<typeof log>): Notebook => reduce(before, log(...entries).map((event) => ({ ...event, seq: event.seq + before.seq })));
+  const later = then(notebook, ["checkpoint_held", { name: "later", execution_count: 4 }], ...went({ verdict: "restored", checkpoint: "good" }), ...cell("e", "5"));
+  expect(undone(later)).toEqual(["b", "c", "d"]);
+  // Going forward again brings back what that checkpoint has, and nothing else.
+  expect(undone(then(later, ...went({ verdict: "restored", checkpoint: "later" })))).toEqual(["c", "e"]);
+});
+
+test("a title that is changed anywhere is the title here", () => {
+  expect(reduce(EMPTY, log(...opened, ["labels_changed", { labels: { title: "Sales" } }])).labels).toEqual({ title: "Sales" });
+});
+
 test("a display is updated wherever it stands", () => {
   const events = log(
     ...cell("a", "h = display(…)", [["display_data", { data: { "text/plain": "0 %" }, metadata: {}, display_id: "d" }]]),

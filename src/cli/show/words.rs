@@ -191,7 +191,7 @@ fn cause_in_words(cause: &Cause) -> String {
     }
 }
 
-fn verdict(state: &Verdict) -> String {
+pub(in crate::cli) fn verdict(state: &Verdict) -> String {
     match state {
         Verdict::Kept => "variables are kept".to_owned(),
         Verdict::RolledBack { .. } => "variables are as they were before the cell".to_owned(),

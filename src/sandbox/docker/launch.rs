@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::container::AttachContainerResults;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::rand::GetRandomFlags;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
@@ -17,10 +17,10 @@ use super::container::{BESIDE, Container};
 use super::handle::{self, DockerSandbox};
 use super::inside::Order;
 use super::record::Record;
-use super::{AGENT, AGENT_SOCKET, Link, Shared, name, step};
+use super::{AGENT, AGENT_SOCKET, Link, PLOTLY, Shared, name, step};
 use crate::agent::Secret;
 use crate::model::id::SandboxId;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, MIB};
 use crate::protocol::GENERATION;
 use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
@@ -30,6 +30,8 @@ use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, owners};
 
 /// How long an agent may take to listen, once its container has been started.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// The longest script that is taken out of an image, in bytes; plotly's has 5 MB.
+const MOST_SCRIPT: u64 = 32 * MIB;
 
 impl Shared {
     /// How agents are reached: as the operator says, or else as a trial shows.
@@ -59,6 +61,11 @@ impl Shared {
             };
             let sandbox = self.create(spec, link).await?;
             let reached = greet(&sandbox).await;
+            if reached.is_ok()
+                && let Err(error) = self.take_plotly(&name(id)).await
+            {
+                tracing::warn!(%error, "the notebook will not draw plotly's figures: the image's script cannot be had");
+            }
             sandbox.destroy().await?;
             reached
         }
@@ -66,6 +73,28 @@ impl Shared {
         // It holds nothing.
         let _ = fs::remove_dir_all(&workspace);
         made
+    }
+
+    /// Takes plotly's script out of a container that is new, so that the image still says what is in it. There is no file where the image has no plotly.
+    async fn take_plotly(&self, container: &str) -> io::Result<()> {
+        const SAY: &str = "cat /opt/evercell/python/lib/python3*/site-packages/plotly/package_data/plotly.min.js || true";
+        let taken = async {
+            let said = self.engine.exec(container, &["sh", "-c", SAY]).await?;
+            let mut script = Vec::new();
+            said.take(MOST_SCRIPT).read_to_end(&mut script).await?;
+            Ok::<_, io::Error>(script)
+        };
+        let script = timeout(READY_WITHIN, taken).await??;
+        let file = self.config.data_dir.join(PLOTLY);
+        if script.is_empty() {
+            return match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let new = file.with_extension("new");
+        fs::write(&new, script)?;
+        fs::rename(new, file)
     }
 
     /// Makes a container. To be waited for to its end: what is given up half-way nobody would destroy.

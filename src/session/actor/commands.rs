@@ -14,7 +14,6 @@ use crate::model::event::{
 use crate::model::id::CellId;
 use crate::model::limits::Timeouts;
 use crate::model::output::Metadata;
-use crate::model::settings::{Settings, check_labels};
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
@@ -23,7 +22,7 @@ use crate::session::command::{
 use crate::session::memory::Memory;
 use crate::session::queue::Waiting;
 use crate::session::view::Status;
-use crate::store::{CellRow, SessionUpdate};
+use crate::store::CellRow;
 
 /// How many questions to the kernel may be open at once.
 const MAX_ASKS: usize = 32;
@@ -73,7 +72,10 @@ impl Actor {
                 client,
                 reply,
             } => drop(reply.send(self.comm(message, client).await)),
-            Command::Label { changes, reply } => drop(reply.send(self.label(changes).await)),
+            Command::Label { changes, reply } => {
+                let answer = self.label(changes).await;
+                self.answer_later(reply, answer);
+            }
             Command::Files { reply } => self.files(reply),
             Command::Usage { reply } => self.usage(reply),
             Command::End { .. } | Command::Leave { .. } => {
@@ -493,32 +495,6 @@ impl Actor {
             },
         };
         self.acts.push(Act::Tell(number, request));
-        Ok(())
-    }
-
-    async fn label(
-        &mut self,
-        changes: BTreeMap<String, Option<String>>,
-    ) -> Result<(), SessionError> {
-        let mut labels = self.settings.labels.clone();
-        for (name, text) in changes {
-            match text {
-                Some(text) => drop(labels.insert(name, text)),
-                None => drop(labels.remove(&name)),
-            }
-        }
-        check_labels(&labels).map_err(Denied::Settings)?;
-        let settings = Settings {
-            labels,
-            ..self.settings.clone()
-        };
-        let update = SessionUpdate {
-            settings: Some(settings.clone()),
-            ..SessionUpdate::default()
-        };
-        self.store.update_session(self.key, update).await?;
-        self.settings = settings.clone();
-        self.view.send_modify(|view| view.settings = settings);
         Ok(())
     }
 }

@@ -146,7 +146,8 @@ impl Server {
         Self::spawn(command, path).await
     }
 
-    async fn spawn(mut command: Command, path: &Path) -> Self {
+    /// A server as this command starts it, on this data directory.
+    pub async fn spawn(mut command: Command, path: &Path) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();

@@ -60,6 +60,7 @@ fn detail(event: &Event, cells: &HashMap<CellId, usize>) -> String {
             name,
             execution_count,
         } => format!("{name} [{execution_count}]"),
+        Event::LabelsChanged { labels } => json(labels),
         Event::CheckpointDropped { name, reason } => format!("{name} {}", json(reason)),
         Event::KernelFailed { message } => message.clone(),
         Event::KernelLost {

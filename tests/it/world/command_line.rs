@@ -180,6 +180,58 @@ async fn a_first_interrupt_stops_the_cell_and_a_second_leaves_it() {
 }
 
 #[tokio::test]
+async fn variables_are_held_and_gone_back_to_and_a_session_is_ended() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let said = async |arguments: &[&str], input: &str| {
+        let (code, out, err) = finish(evercell(&server, directory.path(), arguments), input).await;
+        format!("{code} {out}{err}")
+    };
+    let run: &[&str] = &["run", "-", "--session", "s"];
+    assert_eq!(said(run, "x = 1").await, "0 ");
+    assert_eq!(
+        said(&["checkpoint", "s", "good"], "").await,
+        "0 checkpoint `good` is held\n"
+    );
+    assert_eq!(said(run, "x = 2").await, "0 ");
+    assert_eq!(said(&["checkpoint", "s"], "").await, "0 good  after [1]\n");
+    assert_eq!(
+        said(&["rollback", "s", "good"], "").await,
+        "0 variables are as they were in checkpoint `good`\n"
+    );
+    let again = said(run, "x").await;
+    assert!(again.starts_with("0 1\n"), "{again}");
+    assert_eq!(
+        said(&["checkpoint", "s", "good", "--drop"], "").await,
+        "0 checkpoint `good` is dropped\n"
+    );
+    let refused = said(&["rollback", "s", "good"], "").await;
+    assert!(refused.starts_with("1 error: "), "{refused}");
+
+    server.protect("s").await;
+    assert_eq!(
+        said(&["undo", "s"], "").await,
+        "0 variables are as they were before the cell\n"
+    );
+    assert_eq!(said(&["interrupt", "s"], "").await, "0 nothing runs\n");
+    assert_eq!(
+        said(&["restart", "s"], "").await,
+        "0 the kernel is being started anew\n"
+    );
+    let gone = said(run, "x").await;
+    assert!(
+        gone.starts_with("1 ") && gone.contains("NameError"),
+        "{gone}"
+    );
+    assert_eq!(
+        said(&["end", "s"], "").await,
+        "0 the session is gone, with its files and its log\n"
+    );
+    let unknown = said(&["end", "s"], "").await;
+    assert!(unknown.starts_with("1 error: "), "{unknown}");
+}
+
+#[tokio::test]
 async fn a_client_of_the_command_line_goes_on_after_the_server_was_killed() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

@@ -43,7 +43,7 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   const isShownAsText = isText && !isOpened && cell.source.trim() !== "";
   const label = `${isText ? "Text" : "Code"} cell ${index + 1}`;
   return (
-    <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
+    <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${run?.isUndone === true ? "is-undone" : ""} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
       aria-label={label} aria-current={isSelected ? "true" : undefined}
       onMouseDown={(event) => {
         // The path, not the ancestors: what was clicked may be gone already, as a completion that was chosen.
@@ -127,6 +127,8 @@ function Facts({ run, source }: { run: Execution; source: string }): JSX.Element
     if (usage.peak_memory_bytes !== undefined && usage.wall_ms > 500) facts.push(`up to ${memory(usage.peak_memory_bytes)}`);
   }
   if (author !== null) facts.push(`run by ${author}`);
+  // A cell that went wrong itself says so in its verdict.
+  if (run.isUndone && run.finished?.state.verdict === "kept") facts.push("undone: the variables are as they were before it");
   const isOther = run.finished !== null && run.code !== source;
   if (facts.length === 0 && !isOther) return null;
   return (

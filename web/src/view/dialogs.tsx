@@ -2,7 +2,6 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { titleOf } from "../api.ts";
 import { bytes, plural } from "../format.ts";
 import type { Dialog, Session } from "../session.ts";
 import type { OutputMatches, OutputPart, StreamName } from "../wire.ts";
@@ -43,7 +42,7 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
         </Modal>
       );
     case "rename":
-      return <Rename id={session.id} title={titleOf(session.id, session.view.body)} onRename={(title) => { close(); void session.rename(title); }} onClose={close} />;
+      return <Rename id={session.id} title={session.title} onRename={(title) => { close(); void session.rename(title); }} onClose={close} />;
     case "help":
       return (
         <Modal title="Keys" class="wide" onClose={close}>

@@ -43,7 +43,7 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
     }
   };
   const now = api.now();
-  const shown = [...(sessions ?? [])].filter((session) => `${session.id}\n${titleOf(session.id, session)}`.toLowerCase().includes(wanted.trim().toLowerCase())).sort((a, b) => b.active_at_ms - a.active_at_ms);
+  const shown = [...(sessions ?? [])].filter((session) => `${session.id}\n${titleOf(session.id, session.settings.labels)}`.toLowerCase().includes(wanted.trim().toLowerCase())).sort((a, b) => b.active_at_ms - a.active_at_ms);
   return (
     <div class="home-page">
       <header class="home-top"><Brand /></header>
@@ -68,10 +68,10 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
           {shown.map((session) => (
             <li key={session.id} class={session.status}>
               <a href={`#/s/${encodeURIComponent(session.id)}`}>
-                <span class="session-name">{titleOf(session.id, session)}</span>
+                <span class="session-name">{titleOf(session.id, session.settings.labels)}</span>
                 <span class={`pill ${session.status}`}>{STATUS[session.status]}</span>
                 <span class="session-facts">
-                  {titleOf(session.id, session) !== session.id && <span>{session.id}</span>}
+                  {titleOf(session.id, session.settings.labels) !== session.id && <span>{session.id}</span>}
                   <span>active {ago(now - session.active_at_ms)}</span>
                   <span>opened {ago(now - session.opened_at_ms)}</span>
                   <span>{memory(session.settings.limits.memory_bytes)} of memory</span>
@@ -85,7 +85,7 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
         </ul>
       </main>
       {renaming !== null && (
-        <Rename id={renaming.id} title={titleOf(renaming.id, renaming)} onClose={() => setRenaming(null)} onRename={(title) => {
+        <Rename id={renaming.id} title={titleOf(renaming.id, renaming.settings.labels)} onClose={() => setRenaming(null)} onRename={(title) => {
           const { id } = renaming;
           setRenaming(null);
           void api.rename(id, title).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error))).then(read);

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { titleOf, type Api } from "../api.ts";
+import type { Api } from "../api.ts";
 import { clock, memory } from "../format.ts";
 import { Session, type View } from "../session.ts";
 import { toldOfNotice } from "../verdict.ts";
@@ -43,7 +43,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
     <div class={`page ${panel === null ? "" : "with-panel"}`}>
       <header class="top">
         <a class="home" href="#/" title="All sessions" aria-label="All sessions"><Icon name="back" /></a>
-        <h1 title={id} onDblClick={() => session.show({ kind: "rename" })}>{titleOf(id, view.body)}</h1>
+        <h1 title={id} onDblClick={() => session.show({ kind: "rename" })}>{session.title}</h1>
         <Status view={view} />
         <div class="top-tools" role="toolbar" aria-label="Session">
           <Button icon="runAll" label="Run all" onClick={() => session.runAll()} />
@@ -190,16 +190,16 @@ function Toasts({ session, view }: { session: Session; view: View }): JSX.Elemen
 }
 
 /** The tab's title says what the session does, and a hidden tab calls when a deadline is near. */
-function useTitle(session: Session, { notebook, body }: View): void {
+function useTitle(session: Session, { notebook }: View): void {
   const run = notebook.running === null ? null : (notebook.executions.get(notebook.running) ?? null);
   const isWarned = run?.warning !== null && run?.warning !== undefined;
   const told = useRef<string | null>(null);
   useEffect(() => {
     const mark = isWarned ? "⏳ Stops soon · " : run?.input !== null && run?.input !== undefined ? "❓ " : run !== null ? "● " : "";
-    document.title = `${mark}${titleOf(session.id, body)} · Evercell`;
+    document.title = `${mark}${session.title} · Evercell`;
     if (isWarned && run !== null && document.hidden && told.current !== run.cell && "Notification" in window && Notification.permission === "granted") {
       told.current = run.cell;
-      const note = new Notification("A cell is stopped soon", { body: `${titleOf(session.id, body)}: come back to give it more time.`, tag: run.cell });
+      const note = new Notification("A cell is stopped soon", { body: `${session.title}: come back to give it more time.`, tag: run.cell });
       note.onclick = () => window.focus();
     }
     return () => { document.title = "Evercell"; };

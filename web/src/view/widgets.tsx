@@ -1,14 +1,16 @@
 // ipywidgets: the core ones, drawn by the page itself. What a widget says is shown as text, and its markup in a frame. Those that are not known here
 // are named, with their text.
 
-import type { ComponentChildren, Context, JSX } from "preact";
+import type { Context, JSX } from "preact";
 import { createContext } from "preact";
 import { memo } from "preact/compat";
 import { useContext, useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import type { Session } from "../session.ts";
-import { childrenOf, formatted, numberIn, plainMarkup, reference, textIn, textsIn, type Widget, type WidgetState } from "../widgets/model.ts";
+import { childrenOf, formatted, numberIn, plainMarkup, reference, textIn, textsIn, type Widget } from "../widgets/model.ts";
 import { Frame } from "./frame.tsx";
 import { Outputs } from "./outputs.tsx";
+import { Colour, Image, Moment, Range, Several } from "./pickers.tsx";
+import { isOff, Line, named, optionsOf, useChange } from "./widget.tsx";
 
 /** How many widgets one output may draw: boxes can hold each other, and themselves. */
 const MOST_DRAWN = 300;
@@ -37,7 +39,7 @@ export function Widgets({ session, id, text }: { session: Session; id: string; t
   );
 }
 
-const INTERACTIVE = /Slider|Text(area)?Model|Checkbox|Toggle|Dropdown|Select|Radio|Button/;
+const INTERACTIVE = /Slider|Picker|Text(area)?Model|Checkbox|Toggle|Dropdown|Select|Radio|Button/;
 
 /** The kinds of a widget and of what is in it, a few levels deep. */
 function textOfModels(session: Session, id: string, depth = 3): string {
@@ -132,6 +134,19 @@ function Drawn({ session, widget, text }: DrawnProps): JSX.Element | null {
     case "FloatLogSliderModel":
     case "SelectionSliderModel":
       return <Slider session={session} widget={widget} />;
+    case "IntRangeSliderModel":
+    case "FloatRangeSliderModel":
+    case "SelectionRangeSliderModel":
+      return <Range session={session} widget={widget} />;
+    case "SelectMultipleModel":
+      return <Several session={session} widget={widget} />;
+    case "DatePickerModel":
+    case "TimePickerModel":
+      return <Moment session={session} widget={widget} />;
+    case "ColorPickerModel":
+      return <Colour session={session} widget={widget} />;
+    case "ImageModel":
+      return <Image session={session} widget={widget} />;
     case "IntTextModel":
     case "BoundedIntTextModel":
     case "FloatTextModel":
@@ -176,21 +191,6 @@ function Drawn({ session, widget, text }: DrawnProps): JSX.Element | null {
   }
 }
 
-function isOff(widget: Widget): boolean {
-  return !widget.isAlive || widget.state["disabled"] === true;
-}
-
-/** A widget with what it is called before it. */
-function Line({ widget, children }: { widget: Widget; children: ComponentChildren }): JSX.Element {
-  const description = textIn(widget.state, "description");
-  return <div class="widget-line">{description !== "" && <span class="widget-name">{description}</span>}{children}</div>;
-}
-
-/** What to call a field for whoever does not see it. */
-function named(widget: Widget): string {
-  return textIn(widget.state, "description") || widget.model.replace(/Model$/, "");
-}
-
 function Box({ session, widget }: { session: Session; widget: Widget }): JSX.Element {
   const children = childrenOf(widget.state).slice(0, MOST_DRAWN);
   return <div class={widget.model === "HBoxModel" ? "widget-row" : "widget-column"}>{children.map((id, index) => <One key={`${index}-${id}`} session={session} id={id} />)}</div>;
@@ -233,16 +233,6 @@ function Markup({ session, widget }: { session: Session; widget: Widget }): JSX.
   // One object for one value: whatever is handed to a frame anew is drawn anew.
   const drawing = useMemo(() => ({ type: "html" as const, html: value }), [value]);
   return <Line widget={widget}>{text !== null ? <span class="widget-text">{text}</span> : <Frame session={session} drawing={drawing} title={named(widget)} />}</Line>;
-}
-
-/** Changes while somebody moves or types, or when they are done, as the widget wants it. */
-function useChange(session: Session, widget: Widget, toState: (text: string) => WidgetState | null): { onInput?: (event: Event) => void; onChangeCapture?: (event: Event) => void } {
-  const take = (event: Event): void => {
-    const state = toState((event.currentTarget as HTMLInputElement).value);
-    if (state !== null) session.changes.change(widget.id, state);
-  };
-  // Captured, since preact/compat makes `onInput` of an `onChange`.
-  return widget.state["continuous_update"] === false ? { onChangeCapture: take } : { onInput: take };
 }
 
 function Slider({ session, widget }: { session: Session; widget: Widget }): JSX.Element {
@@ -297,11 +287,6 @@ function TextField({ session, widget }: { session: Session; widget: Widget }): J
             onKeyDown={(event) => { if (event.key === "Enter") session.changes.tell(widget.id, { event: "submit" }); }} />}
     </Line>
   );
-}
-
-/** The options that a widget offers, and which of them is taken. */
-function optionsOf(state: WidgetState): { labels: string[]; index: number } {
-  return { labels: textsIn(state, "_options_labels").slice(0, 2000), index: numberIn(state, "index", -1) };
 }
 
 function Choice({ session, widget }: { session: Session; widget: Widget }): JSX.Element {

@@ -64,7 +64,7 @@ export function takeComm(draft: WidgetsDraft, event: EventOf<"comm">): void {
     dropOldest(draft.unhandled, MOST_UNHANDLED);
   }
   if (isNew) {
-    const state = isRecord(data["state"]) ? data["state"] : {};
+    const state = stateIn(data, event.buffers);
     draft.all.delete(id);
     draft.all.set(id, {
       id, model: textIn(state, "_model_name"), state, seq: event.seq, isAlive: true, problem: null, outputs: shownBy(state["outputs"]), isClearPending: false,
@@ -76,7 +76,7 @@ export function takeComm(draft: WidgetsDraft, event: EventOf<"comm">): void {
     dropOldest(draft.closed, MOST_WIDGETS);
     draft.catching = draft.catching.filter(({ widget }) => widget !== id);
   } else if (before !== undefined && data["method"] === "update" && isRecord(data["state"])) {
-    const change = data["state"];
+    const change = stateIn(data, event.buffers);
     draft.all.set(id, {
       ...before, state: { ...before.state, ...change }, seq: event.seq, problem: null, ...("outputs" in change ? { outputs: shownBy(change["outputs"]) } : {}),
     });
@@ -85,6 +85,17 @@ export function takeComm(draft: WidgetsDraft, event: EventOf<"comm">): void {
       if (change["msg_id"] !== "") draft.catching = [...draft.catching.slice(-MOST_CATCHING), { widget: id, cell: event.cell }];
     }
   }
+}
+
+/** The state in a message, with those bytes in their place that are a value of their own, as base64. No widget that is drawn here has them deeper. */
+function stateIn(data: WidgetState, buffers: readonly string[] = []): WidgetState {
+  const state = isRecord(data["state"]) ? { ...data["state"] } : {};
+  const paths = Array.isArray(data["buffer_paths"]) ? data["buffer_paths"] : [];
+  paths.forEach((path: unknown, at) => {
+    const bytes = buffers[at];
+    if (Array.isArray(path) && path.length === 1 && typeof path[0] === "string" && bytes !== undefined) state[path[0]] = bytes;
+  });
+  return state;
 }
 
 function dropOldest(kept: Map<unknown, unknown> | Set<unknown>, most: number): void {
@@ -163,6 +174,11 @@ export function textIn(state: WidgetState, key: string): string {
 export function numberIn(state: WidgetState, key: string, otherwise: number): number {
   const value = state[key];
   return typeof value === "number" && Number.isFinite(value) ? value : otherwise;
+}
+
+export function numbersIn(state: WidgetState, key: string): number[] {
+  const value = state[key];
+  return Array.isArray(value) ? value.filter((one): one is number => typeof one === "number" && Number.isFinite(one)) : [];
 }
 
 export function textsIn(state: WidgetState, key: string): string[] {

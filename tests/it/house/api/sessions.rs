@@ -1,7 +1,7 @@
 //! Sessions are opened, looked at, listed and deleted.
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Server;
 
@@ -61,6 +61,23 @@ async fn labels_are_changed_one_by_one() {
         session["settings"]["labels"],
         json!({"team": "blue", "title": "Sales"})
     );
+    // The log says it, so that whoever follows sees it; what changes nothing is not said.
+    server
+        .call(
+            "PATCH",
+            "/v1/sessions/a",
+            r#"{"labels": {"title": "Sales"}}"#,
+        )
+        .await;
+    let log = server.call("GET", "/v1/sessions/a/events", "").await.json();
+    let said: Vec<&Value> = log["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["event"] == "labels_changed")
+        .map(|event| &event["labels"])
+        .collect();
+    assert_eq!(said, [&json!({"team": "blue", "title": "Sales"})]);
     // Many at once lose none.
     let bodies: Vec<String> = (0..20)
         .map(|n| json!({"labels": {format!("l{n}"): "x"}}).to_string())
