@@ -8,6 +8,7 @@ pub mod docker;
 pub mod native;
 mod owners;
 mod record;
+mod tree;
 
 use std::fmt;
 use std::fs;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use tree::remove as remove_tree;
 
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;

@@ -1,6 +1,7 @@
 //! From an order to a kernel that has proved itself: sandbox, connection, start, first cell.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,6 +170,18 @@ impl Launcher {
     /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.
     ///
     /// # Errors
+    /// Removes a workspace with all that sandboxes wrote there. Succeeds when there is none.
+    ///
+    /// # Errors
+    /// Something of it could not be removed.
+    pub async fn remove_workspace(&self, name: &str) -> io::Result<()> {
+        let directory = self.workspace(name);
+        tokio::task::spawn_blocking(move || remove_tree(&directory))
+            .await
+            .map_err(io::Error::other)?
+            .map(drop)
+    }
+
     /// It is gone, its agent does not answer or speaks another generation. What is left of it is still there.
     pub async fn adopt(
         &self,
@@ -438,7 +451,9 @@ impl Launcher {
             tracing::warn!(sandbox.id = %sandbox, error = %error, "a kernel could not be removed completely");
         }
         // Only a workspace that was made for this sandbox carries its name; one that a session has named since is not there.
-        let _ = tokio::fs::remove_dir_all(self.workspace(&sandbox.to_string())).await;
+        if let Err(error) = self.remove_workspace(&sandbox.to_string()).await {
+            tracing::warn!(sandbox.id = %sandbox, error = %error, "a workspace could not be removed");
+        }
     }
 }
 

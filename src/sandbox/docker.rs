@@ -307,13 +307,10 @@ impl Shared {
         let owner = Record::read(&directory)
             .ok()
             .and_then(|record| record.owner);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(step(id, "remove the directory", error));
-            }
-            _ => {}
-        }
-        if let (Some(owners), Some(owner)) = (&self.owners, owner) {
+        // Whoever removes it gives the id back, and nobody else: it may be another's by then.
+        let removed = super::remove_tree(&directory)
+            .map_err(|error| step(id, "remove the directory", error))?;
+        if removed && let (Some(owners), Some(owner)) = (&self.owners, owner) {
             owners.give_back(owner);
         }
         Ok(())

@@ -340,12 +340,8 @@ impl Sessions {
         if name.is_empty() {
             return;
         }
-        let directory = self.shared.launcher.workspace(name);
-        match tokio::fs::remove_dir_all(&directory).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(error = %error, "a workspace could not be removed");
-            }
-            _ => {}
+        if let Err(error) = self.shared.launcher.remove_workspace(name).await {
+            tracing::warn!(error = %error, "a workspace could not be removed");
         }
     }
 

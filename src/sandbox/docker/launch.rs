@@ -25,13 +25,12 @@ use crate::protocol::GENERATION;
 use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::sandbox::native::step::{Step as _, StepError};
+use crate::sandbox::owners::Taken;
 use crate::sandbox::record::Recorded as _;
-use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, owners};
+use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, remove_tree, tree};
 
 /// How long an agent may take to listen, once its container has been started.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// The longest script that is taken out of an image, in bytes; plotly's has 5 MB.
-const MOST_SCRIPT: u64 = 32 * MIB;
 
 impl Shared {
     /// How agents are reached: as the operator says, or else as a trial shows.
@@ -71,30 +70,8 @@ impl Shared {
         }
         .await;
         // It holds nothing.
-        let _ = fs::remove_dir_all(&workspace);
+        let _ = remove_tree(&workspace);
         made
-    }
-
-    /// Takes plotly's script out of a container that is new, so that the image still says what is in it. There is no file where the image has no plotly.
-    async fn take_plotly(&self, container: &str) -> io::Result<()> {
-        const SAY: &str = "cat /opt/evercell/python/lib/python3*/site-packages/plotly/package_data/plotly.min.js || true";
-        let taken = async {
-            let said = self.engine.exec(container, &["sh", "-c", SAY]).await?;
-            let mut script = Vec::new();
-            said.take(MOST_SCRIPT).read_to_end(&mut script).await?;
-            Ok::<_, io::Error>(script)
-        };
-        let script = timeout(READY_WITHIN, taken).await??;
-        let file = self.config.data_dir.join(PLOTLY);
-        if script.is_empty() {
-            return match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
-        }
-        let new = file.with_extension("new");
-        fs::write(&new, script)?;
-        fs::rename(new, file)
     }
 
     /// Makes a container. To be waited for to its end: what is given up half-way nobody would destroy.
@@ -138,13 +115,14 @@ impl Shared {
     fn write_down(&self, spec: &SandboxSpec, link: Link) -> Result<(u32, Secret), StepError> {
         let directory = self.directory(spec.id);
         fs::create_dir(&directory).step("make the directory")?;
-        let owner = match &self.owners {
+        let taken = match &self.owners {
             Some(owners) => Some(
                 owners
                     .take(&spec.workspace)
                     .step("give the workspace to the sandbox")?,
             ),
             None => None,
+        let owner = taken.as_ref().map(Taken::id);
         };
         let user = owner.map_or_else(
             || rustix::process::geteuid().as_raw(),
@@ -155,6 +133,9 @@ impl Shared {
         rustix::rand::getrandom(&mut secret, GetRandomFlags::empty()).step("make a secret")?;
         Record::new(link, owner, secret)
             .write(&directory)
+        if let Some(taken) = taken {
+            taken.keep();
+        }
             .step("write the record")?;
         for (file, content) in names(user) {
             fs::write(directory.join(file), content).step("name the user")?;
@@ -163,7 +144,7 @@ impl Shared {
             let door = directory.join("door");
             fs::create_dir(&door).step("make the door")?;
             if owner.is_some() {
-                owners::give_to(&door, user).step("make the door")?;
+                tree::give_to(&door, user).step("make the door")?;
             }
         }
         Ok((user, secret))
@@ -281,7 +262,7 @@ async fn open_door(directory: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    fs::remove_dir_all(&door)?;
+    remove_tree(&door)?;
     // It is there before it is listened to.
     while let Err(error) = handle::dial(directory).await {
         if error.kind() != io::ErrorKind::ConnectionRefused {
