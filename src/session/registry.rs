@@ -431,6 +431,7 @@ impl Sessions {
             commands: inbox,
             view,
             kernel: super::actor::unborn(),
+            leaving: None,
             queue: CellQueue::new(self.shared.config.max_queued),
             running: None,
             asks: std::collections::HashMap::new(),

@@ -127,6 +127,34 @@ async fn a_lost_sandbox_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_is_made_when_the_one_before_it_is_gone() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    house.backend.linger();
+    house.backend.lose_all();
+    for _ in 0..100 {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+    client.wait_for("kernel_started").await;
+    assert_eq!(house.backend.created.load(Ordering::Relaxed), 2);
+    assert_eq!(house.backend.crowded.load(Ordering::Relaxed), 0);
+
+    // Nor where another server cannot take it up.
+    house.sessions.leave().await;
+    house.backend.lose_all();
+    let house = house.next().await;
+    for _ in 0..100 {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+    let mut client = house.client("s").await;
+    client.run("print after").await;
+    assert_eq!(house.backend.created.load(Ordering::Relaxed), 3);
+    assert_eq!(house.backend.crowded.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_ends_what_runs_and_what_waits() {
     let house = House::new().await;
     let mut client = house.session("s").await;
