@@ -111,7 +111,10 @@ impl Launcher {
     pub async fn keep_warm(self) {
         self.parts
             .pool
-            .keep_filled(|| self.launch(None, &self.parts.config.defaults))
+            .keep_filled(
+                || self.launch(None, &self.parts.config.defaults),
+                |claimed| self.discard(claimed),
+            )
             .await;
     }
 
@@ -247,7 +250,17 @@ impl Launcher {
     /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
     fn take_warm(&self, order: &Order) -> Option<Claimed> {
         let fits = order.limits.disk_bytes == self.parts.config.defaults.disk_bytes;
-        fits.then(|| self.parts.pool.take()).flatten()
+        if !fits {
+            return None;
+        }
+        let (taken, dead) = self.parts.pool.take();
+        for dead in dead {
+            // Never while somebody waits.
+            let launcher = self.clone();
+            let clearing = &self.parts.clearing;
+            clearing.spawn(async move { launcher.discard(dead).await });
+        }
+        taken
     }
 
     /// Gives the workspace of a pooled kernel its final name. What is mounted in the sandbox follows the directory, not its name.

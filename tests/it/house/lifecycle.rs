@@ -302,3 +302,34 @@ async fn a_kernel_that_is_given_up_while_it_is_made_leaves_nothing() {
     let workspaces = std::fs::read_dir(house.directory.path().join("workspaces")).unwrap();
     assert_eq!(workspaces.count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_kernel_that_dies_leaves_nothing() {
+    let house = House::new().await;
+    for is_missed_by_a_session in [true, false] {
+        house.launcher.warm_up().await.unwrap();
+        assert_eq!(house.launcher.warm(), 1);
+        house.backend.lose_all();
+        let long_enough = async {
+            for _ in 0..20 {
+                pass(Duration::from_millis(100)).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        long_enough.await;
+        if is_missed_by_a_session {
+            house.session("s").await;
+        } else {
+            let keeping = tokio::spawn(house.launcher.clone().keep_warm());
+            while house.launcher.warm() > 0 {
+                tokio::task::yield_now().await;
+            }
+            // It ends with the pool, and not before it has cleared up.
+            house.launcher.drain_pool().await;
+            keeping.await.unwrap();
+        }
+    }
+    house.launcher.drain_pool().await;
+    let workspaces = std::fs::read_dir(house.directory.path().join("workspaces")).unwrap();
+    assert_eq!(workspaces.count(), 1, "that of the session");
+}
