@@ -118,6 +118,17 @@ pub enum SandboxError {
         #[source]
         source: std::io::Error,
     },
+    /// What leads to it does not answer just now. It may be as well as ever.
+    #[error("cannot {step} of sandbox `{id}` now")]
+    Away {
+        /// Which sandbox.
+        id: SandboxId,
+        /// What was tried.
+        step: String,
+        /// What was said instead of an answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The Python environment does not work.
     #[error("the Python environment does not work: {why}\n\nhint: {hint}")]
     Environment {

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::KernelError;
-use super::connection::{Kernel, KernelEvents, Occurrence};
+use super::connection::{Agent, Kernel, KernelEvents, Occurrence};
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
-use crate::sandbox::{Backend, SandboxError, SandboxSpec};
+use crate::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, remove_tree};
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -72,8 +72,8 @@ pub struct Adopted {
     pub hello: AgentHello,
 }
 
-/// How long an agent that should be there may take to greet.
-const ADOPT_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before a sandbox that cannot be found just now is looked for again.
+const FIND_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a kernel may take from nothing to its first cell's end.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -170,9 +170,6 @@ impl Launcher {
         self.parts.config.workspaces.join(name)
     }
 
-    /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.
-    ///
-    /// # Errors
     /// Removes a workspace with all that sandboxes wrote there. Succeeds when there is none.
     ///
     /// # Errors
@@ -185,6 +182,9 @@ impl Launcher {
             .map(drop)
     }
 
+    /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.
+    ///
+    /// # Errors
     /// It is gone, its agent does not answer or speaks another generation. What is left of it is still there.
     pub async fn adopt(
         &self,
@@ -192,20 +192,10 @@ impl Launcher {
         after: u64,
         limits: &Limits,
     ) -> Result<Adopted, KernelError> {
-        let sandbox = self
-            .parts
-            .backend
-            .adopt(id)
-            .await
-            .map_err(KernelError::Sandbox)?;
-        let (kernel, mut events) = Kernel::connect(sandbox, after);
-        let first = timeout(ADOPT_LIMIT, events.next())
-            .await
-            .map_err(|_| KernelError::TimedOut {
-                what: "greet",
-                seconds: ADOPT_LIMIT.as_secs(),
-            })?
-            .ok_or(KernelError::Closed)?;
+        let sandbox = self.find(id).await.map_err(KernelError::Sandbox)?;
+        let orphan_limit = self.parts.config.orphan_limit;
+        let (kernel, mut events) = Kernel::connect(sandbox, Agent::Left(after), orphan_limit);
+        let first = events.next().await.ok_or(KernelError::Closed)?;
         match first.what {
             Occurrence::Greeted(hello) => {
                 kernel.number_after(hello.last_request);
@@ -223,6 +213,21 @@ impl Launcher {
                 Err(gone) => Err(KernelError::Sandbox(gone)),
             },
             _ => Err(KernelError::Nonsense("something before its greeting")),
+        }
+    }
+
+    /// Finds a sandbox of an earlier server, if need be as soon as what leads to it answers again.
+    async fn find(&self, id: SandboxId) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let began = Instant::now();
+        loop {
+            match self.parts.backend.adopt(id).await {
+                Err(SandboxError::Away { .. })
+                    if began.elapsed() < self.parts.config.orphan_limit =>
+                {
+                    sleep(FIND_AGAIN).await;
+                }
+                found => return found,
+            }
         }
     }
 
@@ -341,7 +346,8 @@ impl Launcher {
             .create(spec)
             .await
             .map_err(KernelError::Sandbox)?;
-        let (kernel, events) = Kernel::connect(sandbox, 0);
+        let orphan_limit = self.parts.config.orphan_limit;
+        let (kernel, events) = Kernel::connect(sandbox, Agent::New, orphan_limit);
         let mut claimed = Claimed {
             kernel,
             events,

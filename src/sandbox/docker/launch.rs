@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::container::AttachContainerResults;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::rand::GetRandomFlags;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
@@ -17,10 +17,10 @@ use super::container::{BESIDE, Container};
 use super::handle::{self, DockerSandbox};
 use super::inside::Order;
 use super::record::Record;
-use super::{AGENT, AGENT_SOCKET, Link, PLOTLY, Shared, name, step};
+use super::{AGENT, AGENT_SOCKET, Link, Shared, engine, name, step};
 use crate::agent::Secret;
 use crate::model::id::SandboxId;
-use crate::model::limits::{Limits, MIB};
+use crate::model::limits::Limits;
 use crate::protocol::GENERATION;
 use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
@@ -42,7 +42,11 @@ impl Shared {
             Ok(()) => return Ok(Link::Socket),
             Err(error) => error,
         };
-        tracing::debug!(error = %unreachable, "agents cannot be reached by a socket");
+        let error = engine::chain(&unreachable);
+        tracing::warn!(
+            error,
+            "agents cannot be reached by a socket: trying to reach them by programs that the engine starts, which is slower"
+        );
         // That should have worked: what it said is what is to be told.
         let tried = self.try_link(Link::Exec).await;
         tried.map(|()| Link::Exec).map_err(|_| unreachable)
@@ -60,11 +64,6 @@ impl Shared {
             };
             let sandbox = self.create(spec, link).await?;
             let reached = greet(&sandbox).await;
-            if reached.is_ok()
-                && let Err(error) = self.take_plotly(&name(id)).await
-            {
-                tracing::warn!(%error, "the notebook will not draw plotly's figures: the image's script cannot be had");
-            }
             sandbox.destroy().await?;
             reached
         }
@@ -122,8 +121,8 @@ impl Shared {
                     .step("give the workspace to the sandbox")?,
             ),
             None => None,
-        let owner = taken.as_ref().map(Taken::id);
         };
+        let owner = taken.as_ref().map(Taken::id);
         let user = owner.map_or_else(
             || rustix::process::geteuid().as_raw(),
             |owner| self.config.first_id + owner,
@@ -133,10 +132,10 @@ impl Shared {
         rustix::rand::getrandom(&mut secret, GetRandomFlags::empty()).step("make a secret")?;
         Record::new(link, owner, secret)
             .write(&directory)
+            .step("write the record")?;
         if let Some(taken) = taken {
             taken.keep();
         }
-            .step("write the record")?;
         for (file, content) in names(user) {
             fs::write(directory.join(file), content).step("name the user")?;
         }
@@ -182,10 +181,9 @@ impl Shared {
             },
         };
         let name = name(spec.id);
-        self.engine
-            .create(&name, container.body())
-            .await
-            .step("create the container")?;
+        let created = self.engine.create(&name, container.body()).await;
+        self.reaper.note(spec.id, &created);
+        created.step("create the container")?;
         let AttachContainerResults {
             output: mut said,
             mut input,
