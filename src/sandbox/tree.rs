@@ -198,7 +198,8 @@ fn walk(
             }
             level.readings += 1;
             level.entries = 0;
-            seek(&here, SeekFrom::Start(0))?;
+            // Opened anew: where ext4 has begun to read at the end, it does not go back to the beginning.
+            here = openat(&here, c".", READ, Mode::empty())?;
         } else {
             let Some(last) = above.pop() else {
                 return Ok(());

@@ -45,6 +45,22 @@ struct Sandboxes {
     leaving: AtomicUsize,
     /// Whether that takes a while.
     linger: AtomicBool,
+    /// How often they cannot be found just now.
+    hidden: AtomicUsize,
+    /// How often they cannot be reached just now.
+    unreachable: AtomicUsize,
+}
+
+/// An error while there are some left.
+fn away(id: SandboxId, left: &AtomicUsize) -> Result<(), SandboxError> {
+    let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    one_less.map_or(Ok(()), |_| {
+        Err(SandboxError::Away {
+            id,
+            step: "reach the agent".to_owned(),
+            source: std::io::ErrorKind::TimedOut.into(),
+        })
+    })
 }
 
 impl Sandboxes {
@@ -106,6 +122,12 @@ impl FakeBackend {
         self.sandboxes.linger.store(true, Ordering::Relaxed);
     }
 
+    /// Has what leads to sandboxes not answer so often, when they are looked for and when they are called.
+    pub fn away(&self, times: usize) {
+        self.sandboxes.hidden.store(times, Ordering::Relaxed);
+        self.sandboxes.unreachable.store(times, Ordering::Relaxed);
+    }
+
     /// Makes the agents of all sandboxes vanish.
     pub fn lose_all(&self) {
         self.sandboxes.agents.clear();
@@ -148,6 +170,7 @@ impl Backend for FakeBackend {
 
     fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
+            away(id, &self.sandboxes.hidden)?;
             if !self.sandboxes.agents.contains_key(&id) {
                 return Err(SandboxError::NotFound(id));
             }
@@ -195,6 +218,7 @@ impl Sandbox for FakeSandbox {
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, SandboxError>> {
         async move {
+            away(self.id, &self.sandboxes.unreachable)?;
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             let agent = self
                 .sandboxes

@@ -172,12 +172,9 @@ async fn hostile_frames_from_the_kernel_harm_only_itself() {
 #[tokio::test]
 async fn a_tree_of_very_many_levels_is_removed_with_its_session() {
     let arena = Arena::new().await;
-    // Deeper than a path may be long, than a process has descriptors, and than a stack goes.
+    // Deeper than a path may be long and than a process has descriptors, whether or not it is stopped for that the agent cannot see what is there.
     arena
-        .attack(
-            "import os\nfor _ in range(20_000):\n    os.mkdir('deep'); os.chdir('deep')\nos.chdir('/workspace'); print(os.listdir())",
-            "['deep']",
-        )
+        .try_attack("import os\nfor _ in range(20_000):\n    os.mkdir('deep'); os.chdir('deep')")
         .await;
     let deep = || {
         let workspaces = std::fs::read_dir(arena.server.data_dir().join("workspaces")).unwrap();
