@@ -256,7 +256,7 @@ async fn a_kernel_cannot_keep_its_agent_from_the_processors() {
     arena
         .attack(
             "import os, threading\n\
-             def pins():\n    me = threading.get_native_id(); os.sched_setaffinity(me, os.sched_getaffinity(0)); os.setpriority(os.PRIO_PROCESS, me, 1)\n    os.sched_setscheduler(me, os.SCHED_BATCH, os.sched_param(0)); print(me != os.getpid())\n\
+             def pins():\n    me = threading.get_native_id(); os.sched_setaffinity(me, os.sched_getaffinity(0)); os.setpriority(os.PRIO_PROCESS, me, 19)\n    os.sched_setscheduler(me, os.SCHED_BATCH, os.sched_param(0)); print(me != os.getpid())\n\
              thread = threading.Thread(target=pins); thread.start(); thread.join()",
             "True",
         )
