@@ -85,6 +85,8 @@ build() {
     say "ready: $built, $(($("$docker" image inspect --format '{{.Size}}' "$built") / 1000000)) MB"
 }
 build "$tag" "$context" ${WHEELS:+--build-arg FONTS=optional} ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"}
+[ -z "${WHEELS:-}" ] || "$docker" run --rm --network none --entrypoint test "$tag" -e /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ||
+    say "warning: there is no CJK font in it; Chinese, Japanese and Korean text will show as boxes in figures"
 [ -z "${SERVER:-}" ] || {
     mkdir "$context/server"
     install -m 755 "$SERVER" "$context/server/evercell"

@@ -113,7 +113,7 @@ impl Launcher {
             .pool
             .keep_filled(
                 || self.launch(None, &self.parts.config.defaults),
-                |claimed| self.discard(claimed),
+                |claimed| self.discard_aside(claimed),
             )
             .await;
     }
@@ -259,12 +259,7 @@ impl Launcher {
             return None;
         }
         let (taken, dead) = self.parts.pool.take();
-        for dead in dead {
-            // Never while somebody waits.
-            let launcher = self.clone();
-            let clearing = &self.parts.clearing;
-            clearing.spawn(async move { launcher.discard(dead).await });
-        }
+        dead.into_iter().for_each(|dead| self.discard_aside(dead));
         taken
     }
 
@@ -462,6 +457,13 @@ impl Launcher {
         let sandbox = claimed.kernel.sandbox();
         let destroyed = claimed.kernel.destroy().await;
         self.clear(sandbox, destroyed).await;
+    }
+
+    /// The same, while nobody waits for it but who stops the server.
+    fn discard_aside(&self, claimed: Claimed) {
+        let launcher = self.clone();
+        let clearing = &self.parts.clearing;
+        clearing.spawn(async move { launcher.discard(claimed).await });
     }
 
     /// Says what could not be removed of a sandbox that nobody has used, and removes its workspace.

@@ -99,20 +99,16 @@ impl Pool {
     }
 
     /// Keeps as many kernels ready as are likely to be wanted. Ends when the pool is closed.
-    pub(super) async fn keep_filled<F, D>(
-        &self,
-        launch: impl Fn() -> F,
-        discard: impl Fn(Claimed) -> D,
-    ) where
+    pub(super) async fn keep_filled<F>(&self, launch: impl Fn() -> F, discard: impl Fn(Claimed))
+    where
         F: Future<Output = Result<Claimed, KernelError>>,
-        D: Future<Output = ()>,
     {
         let mut retry = RETRY_MIN;
         let mut surplus_since = None;
         loop {
             for dead in self.take_dead() {
                 tracing::warn!(sandbox.id = %dead.kernel.sandbox(), "a warm kernel has died");
-                discard(dead).await;
+                discard(dead);
             }
             let (ready, target) = {
                 let mut state = self.lock();
@@ -127,7 +123,7 @@ impl Pool {
                     Ok(claimed) => {
                         retry = RETRY_MIN;
                         if let Some(late) = self.put(claimed) {
-                            discard(late).await;
+                            discard(late);
                         }
                     }
                     Err(error) => {
@@ -143,7 +139,7 @@ impl Pool {
                 surplus_since = None;
                 let spare = self.lock().ready.pop_back();
                 if let Some(spare) = spare {
-                    discard(spare).await;
+                    discard(spare);
                 }
                 continue;
             }
