@@ -9,7 +9,6 @@ mod agent;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use evercell::model::id::SandboxId;
@@ -68,7 +67,10 @@ impl Sandboxes {
         if self.agents.remove(&id).is_some() || self.linger.load(Ordering::Relaxed) {
             self.leaving.fetch_add(1, Ordering::Relaxed);
             if self.linger.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                // Whatever else does not wait for this comes to its end meanwhile, also what needs other threads.
+                for _ in 0..2000 {
+                    let _ = tokio::task::spawn_blocking(|| {}).await;
+                }
             }
             self.leaving.fetch_sub(1, Ordering::Relaxed);
         }
