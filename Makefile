@@ -34,7 +34,7 @@ env: prerequisites ## Make the Python environment of the kernels in ./.venv
 	@PYTHON="$(PYTHON)" kernel-image/setup-env.sh $(VENV)
 
 .PHONY: image
-image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, AGENT
+image: ## Build the image of the kernels for BACKEND=docker; see kernel-image/build-image.sh for BASE, CA, WHEELS, NETWORK
 	@kernel-image/build-image.sh
 
 .PHONY: server-image

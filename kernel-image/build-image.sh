@@ -4,13 +4,14 @@
 #   BASE=IMAGE      what it is built on, instead of the official slim Python image
 #   CA=FILE         authorities (PEM) to trust while packages are downloaded: those of a proxy that looks into TLS. Left out: the file
 #                   that PIP_CERT or SSL_CERT_FILE names
-#   WHEELS=DIR      a directory of wheels as `pip download` fills it; then nothing is downloaded
-#   AGENT=PROGRAM   the server's program, to be built into the image: for engines that cannot mount a file of this machine
+#   WHEELS=DIR      a directory of wheels as `pip download` fills it; then no package is downloaded, and where the base lacks a font for Chinese,
+#                   Japanese and Korean, and there is no network to install it from, the image is without
 #   SERVER=PROGRAM  the server's program: an image of it is built too, on the same base; see deploy/
-#   NETWORK=host    how the build reaches the network, where the engine's own way does not lead out
+#   NETWORK=host    how the build reaches the network, where the engine's own way does not lead out; `none`, with WHEELS
 #   DOCKER=PROGRAM  the client, instead of `docker`
 #
-# Where the usual base cannot be pulled, one of the same shape is made from Debian packages, with mmdebstrap.
+# Where the usual base cannot be pulled, one of the same shape is made from Debian packages, with mmdebstrap. A proxy that `http_proxy`, `https_proxy`
+# and `no_proxy` name is used for the build, and is not in the image.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -36,11 +37,17 @@ make_base() {
     command -v mmdebstrap >/dev/null || fail "\`$usual\` cannot be pulled, and there is no mmdebstrap to make another base" \
         "apt-get install mmdebstrap, or name a base that is there: BASE=IMAGE make image"
     say "\`$usual\` cannot be pulled: making a base of the same shape from Debian packages"
+    # By way of a file: of what comes out of a pipe nobody knows whether it is whole, and half a base would be used for ever.
     mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates,fonts-noto-cjk \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/usr/lib/python3/dist-packages/pip*' \
-        bookworm - | "$docker" import - "$own" >/dev/null || fail "mmdebstrap could not make a base" "see the lines above"
+        bookworm "$work/base.tar" || fail "mmdebstrap could not make a base" "see the lines above"
+    "$docker" import "$work/base.tar" "$own" >/dev/null || fail "the engine does not take the base" "see the lines above"
+    rm "$work/base.tar"
 }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 base=${BASE:-}
 if [ -z "$base" ]; then
@@ -55,25 +62,31 @@ if [ -z "$base" ]; then
 fi
 
 # A context of its own, so that what is added to it does not stay in the repository.
-context=$(mktemp -d)
-trap 'rm -rf "$context"' EXIT
+context=$work/context
+mkdir "$context"
 cp -r "$here/Dockerfile" "$here/.dockerignore" "$here/setup-env.sh" "$here/requirements.lock" "$here/pykernel" "$context/"
 mkdir -p "$context/extra"
 ca=${CA:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
 [ -z "$ca" ] || cp "$ca" "$context/extra/ca.pem"
 [ -z "${WHEELS:-}" ] || cp -r "$WHEELS" "$context/extra/wheels"
-[ -z "${AGENT:-}" ] || install -D -m 755 "$AGENT" "$context/extra/agent/evercell"
 
 # build TAG CONTEXT [OPTION...]
 build() {
     built=$1 from=$2
     shift 2
+    # An engine knows these arguments by itself, and keeps them out of what it builds.
+    for proxy in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+        eval "value=\${$proxy:-}"
+        [ -z "$value" ] || set -- "$@" --build-arg "$proxy=$value"
+    done
     say "building $built on $base"
     "$docker" build --quiet --build-arg "BASE=$base" "$@" --tag "$built" "$from" >/dev/null || fail "the image could not be built; see the lines above" \
         "behind a proxy that looks into TLS, name its authority: CA=/path/to/ca.pem make image"
     say "ready: $built, $(($("$docker" image inspect --format '{{.Size}}' "$built") / 1000000)) MB"
 }
-build "$tag" "$context" ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"}
+build "$tag" "$context" ${WHEELS:+--build-arg FONTS=optional} ${PIP_INDEX_URL:+--build-arg "PIP_INDEX_URL=$PIP_INDEX_URL"} ${NETWORK:+--network "$NETWORK"}
+[ -z "${WHEELS:-}" ] || "$docker" run --rm --network none --entrypoint test "$tag" -e /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ||
+    say "warning: there is no CJK font in it; Chinese, Japanese and Korean text will show as boxes in figures"
 [ -z "${SERVER:-}" ] || {
     mkdir "$context/server"
     install -m 755 "$SERVER" "$context/server/evercell"

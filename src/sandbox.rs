@@ -8,6 +8,7 @@ pub mod docker;
 pub mod native;
 mod owners;
 mod record;
+mod tree;
 
 use std::fmt;
 use std::fs;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use tree::remove as remove_tree;
 
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
@@ -112,6 +115,17 @@ pub enum SandboxError {
         /// What was tried, such as `mount /proc`.
         step: String,
         /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What leads to it does not answer just now. It may be as well as ever.
+    #[error("cannot {step} of sandbox `{id}` now")]
+    Away {
+        /// Which sandbox.
+        id: SandboxId,
+        /// What was tried.
+        step: String,
+        /// What was said instead of an answer.
         #[source]
         source: std::io::Error,
     },

@@ -18,11 +18,16 @@ EVERCELL_DATA=$(mktemp -d)
 export EVERCELL_DATA EVERCELL_TOKEN=a-token-for-tests-$$-$RANDOM EVERCELL_PORT=127.0.0.1:
 [ -z "${DOCKER_HOST:-}" ] || export EVERCELL_DOCKER_SOCKET=${DOCKER_HOST#unix://}
 
+# The containers of sessions on this data: each is shown parts of it.
+of_sessions() {
+    docker ps --all --quiet --filter label=evercell.server | xargs --no-run-if-empty \
+        docker inspect --format '{{.Id}}{{range .Mounts}} {{.Source}}{{end}}' | grep --fixed-strings " $EVERCELL_DATA/" | cut --delimiter ' ' --fields 1
+}
 finish() {
     status=$?
     [ "$status" -eq 0 ] || "${compose[@]}" logs
     "${compose[@]}" down --timeout 20 >/dev/null 2>&1 || true
-    docker ps --all --quiet --filter "volume=$EVERCELL_DATA" | xargs --no-run-if-empty docker rm --force >/dev/null
+    { of_sessions || true; docker ps --all --quiet --filter "volume=$EVERCELL_DATA"; } | xargs --no-run-if-empty docker rm --force >/dev/null
     rm -rf "$EVERCELL_DATA"
     exit "$status"
 }

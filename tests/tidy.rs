@@ -165,6 +165,18 @@ fn the_image_is_labelled_with_what_it_is_made_from() {
     );
 }
 
+#[test]
+fn the_stories_that_are_told_in_containers_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = fs::read_to_string(root.join("tests/on_docker.sh")).unwrap();
+    let (_, stories) = script.split_once("\nstories='").unwrap();
+    let (stories, _) = stories.split_once('\'').unwrap();
+    for story in stories.split(' ').filter(|story| *story != "chaos") {
+        let file = root.join(format!("tests/it/{}.rs", story.replace("::", "/")));
+        assert!(file.is_file(), "tests/on_docker.sh: there is no `{story}`");
+    }
+}
+
 // --- reading sources ---------------------------------------------------------------------------------------------------
 
 /// All Rust files below a directory of the repository.

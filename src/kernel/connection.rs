@@ -7,6 +7,7 @@ mod link;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -42,6 +43,15 @@ pub struct Kernel {
     sandbox: Arc<dyn Sandbox>,
     outbox: mpsc::Sender<Frame>,
     next_id: AtomicU64,
+}
+
+/// Whom a connection leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Agent {
+    /// One that was just started, and may have to be waited for.
+    New,
+    /// One of an earlier server, which has heard it up to this kept frame.
+    Left(u64),
 }
 
 /// What a kernel says, in order.
@@ -89,11 +99,15 @@ pub enum Occurrence {
 }
 
 impl Kernel {
-    /// Connects to the agent of a sandbox, after the kept frame `resume_after`.
-    pub(super) fn connect(sandbox: Arc<dyn Sandbox>, resume_after: u64) -> (Self, KernelEvents) {
+    /// Connects to the agent of a sandbox, which lives on without a server for `orphan_limit`.
+    pub(super) fn connect(
+        sandbox: Arc<dyn Sandbox>,
+        agent: Agent,
+        orphan_limit: Duration,
+    ) -> (Self, KernelEvents) {
         let (outbox, frames) = mpsc::channel(OUTBOX);
         let (inbox, events) = mpsc::channel(INBOX);
-        let link = Link::new(sandbox.clone(), inbox, resume_after);
+        let link = Link::new(sandbox.clone(), inbox, agent, orphan_limit);
         tokio::spawn(link.run(frames));
         (
             Self {

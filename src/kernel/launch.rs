@@ -1,21 +1,22 @@
 //! From an order to a kernel that has proved itself: sandbox, connection, start, first cell.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::KernelError;
-use super::connection::{Kernel, KernelEvents, Occurrence};
+use super::connection::{Agent, Kernel, KernelEvents, Occurrence};
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
-use crate::sandbox::{Backend, SandboxError, SandboxSpec};
+use crate::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, remove_tree};
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -71,8 +72,8 @@ pub struct Adopted {
     pub hello: AgentHello,
 }
 
-/// How long an agent that should be there may take to greet.
-const ADOPT_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before a sandbox that cannot be found just now is looked for again.
+const FIND_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a kernel may take from nothing to its first cell's end.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -110,7 +111,10 @@ impl Launcher {
     pub async fn keep_warm(self) {
         self.parts
             .pool
-            .keep_filled(|| self.launch(None, &self.parts.config.defaults))
+            .keep_filled(
+                || self.launch(None, &self.parts.config.defaults),
+                |claimed| self.discard_aside(claimed),
+            )
             .await;
     }
 
@@ -166,6 +170,18 @@ impl Launcher {
         self.parts.config.workspaces.join(name)
     }
 
+    /// Removes a workspace with all that sandboxes wrote there. Succeeds when there is none.
+    ///
+    /// # Errors
+    /// Something of it could not be removed.
+    pub async fn remove_workspace(&self, name: &str) -> io::Result<()> {
+        let directory = self.workspace(name);
+        tokio::task::spawn_blocking(move || remove_tree(&directory))
+            .await
+            .map_err(io::Error::other)?
+            .map(drop)
+    }
+
     /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.
     ///
     /// # Errors
@@ -176,20 +192,10 @@ impl Launcher {
         after: u64,
         limits: &Limits,
     ) -> Result<Adopted, KernelError> {
-        let sandbox = self
-            .parts
-            .backend
-            .adopt(id)
-            .await
-            .map_err(KernelError::Sandbox)?;
-        let (kernel, mut events) = Kernel::connect(sandbox, after);
-        let first = timeout(ADOPT_LIMIT, events.next())
-            .await
-            .map_err(|_| KernelError::TimedOut {
-                what: "greet",
-                seconds: ADOPT_LIMIT.as_secs(),
-            })?
-            .ok_or(KernelError::Closed)?;
+        let sandbox = self.find(id).await.map_err(KernelError::Sandbox)?;
+        let orphan_limit = self.parts.config.orphan_limit;
+        let (kernel, mut events) = Kernel::connect(sandbox, Agent::Left(after), orphan_limit);
+        let first = events.next().await.ok_or(KernelError::Closed)?;
         match first.what {
             Occurrence::Greeted(hello) => {
                 kernel.number_after(hello.last_request);
@@ -207,6 +213,21 @@ impl Launcher {
                 Err(gone) => Err(KernelError::Sandbox(gone)),
             },
             _ => Err(KernelError::Nonsense("something before its greeting")),
+        }
+    }
+
+    /// Finds a sandbox of an earlier server, if need be as soon as what leads to it answers again.
+    async fn find(&self, id: SandboxId) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let began = Instant::now();
+        loop {
+            match self.parts.backend.adopt(id).await {
+                Err(SandboxError::Away { .. })
+                    if began.elapsed() < self.parts.config.orphan_limit =>
+                {
+                    sleep(FIND_AGAIN).await;
+                }
+                found => return found,
+            }
         }
     }
 
@@ -234,7 +255,12 @@ impl Launcher {
     /// A kernel of the pool, if one fits: the sizes of their file systems are fixed.
     fn take_warm(&self, order: &Order) -> Option<Claimed> {
         let fits = order.limits.disk_bytes == self.parts.config.defaults.disk_bytes;
-        fits.then(|| self.parts.pool.take()).flatten()
+        if !fits {
+            return None;
+        }
+        let (taken, dead) = self.parts.pool.take();
+        dead.into_iter().for_each(|dead| self.discard_aside(dead));
+        taken
     }
 
     /// Gives the workspace of a pooled kernel its final name. What is mounted in the sandbox follows the directory, not its name.
@@ -315,7 +341,8 @@ impl Launcher {
             .create(spec)
             .await
             .map_err(KernelError::Sandbox)?;
-        let (kernel, events) = Kernel::connect(sandbox, 0);
+        let orphan_limit = self.parts.config.orphan_limit;
+        let (kernel, events) = Kernel::connect(sandbox, Agent::New, orphan_limit);
         let mut claimed = Claimed {
             kernel,
             events,
@@ -432,13 +459,22 @@ impl Launcher {
         self.clear(sandbox, destroyed).await;
     }
 
+    /// The same, while nobody waits for it but who stops the server.
+    fn discard_aside(&self, claimed: Claimed) {
+        let launcher = self.clone();
+        let clearing = &self.parts.clearing;
+        clearing.spawn(async move { launcher.discard(claimed).await });
+    }
+
     /// Says what could not be removed of a sandbox that nobody has used, and removes its workspace.
     async fn clear(&self, sandbox: SandboxId, destroyed: Result<(), SandboxError>) {
         if let Err(error) = destroyed {
             tracing::warn!(sandbox.id = %sandbox, error = %error, "a kernel could not be removed completely");
         }
         // Only a workspace that was made for this sandbox carries its name; one that a session has named since is not there.
-        let _ = tokio::fs::remove_dir_all(self.workspace(&sandbox.to_string())).await;
+        if let Err(error) = self.remove_workspace(&sandbox.to_string()).await {
+            tracing::warn!(sandbox.id = %sandbox, error = %error, "a workspace could not be removed");
+        }
     }
 }
 

@@ -61,19 +61,33 @@ impl Pool {
         self.changed.notify_one();
     }
 
-    /// The kernel that has waited longest and still lives.
-    pub(super) fn take(&self) -> Option<Claimed> {
+    /// The kernel that has waited longest and still lives, and those that have died before it.
+    pub(super) fn take(&self) -> (Option<Claimed>, Vec<Claimed>) {
         let mut state = self.lock();
+        let mut dead = Vec::new();
         while let Some(mut claimed) = state.ready.pop_front() {
             self.changed.notify_one();
             if claimed.events.is_quiet() {
                 claimed.warm = true;
-                return Some(claimed);
+                return (Some(claimed), dead);
             }
-            // It has died while it waited. What is left of it is removed by the task, never while somebody waits.
-            tokio::spawn(async move { claimed.kernel.destroy().await });
+            dead.push(claimed);
         }
-        None
+        (None, dead)
+    }
+
+    /// Lets go of those that have died while they waited.
+    fn take_dead(&self) -> Vec<Claimed> {
+        let ready = &mut self.lock().ready;
+        let mut dead = Vec::new();
+        for mut claimed in std::mem::take(ready) {
+            if claimed.events.is_quiet() {
+                ready.push_back(claimed);
+            } else {
+                dead.push(claimed);
+            }
+        }
+        dead
     }
 
     /// Lets go of all kernels and takes no more.
@@ -85,13 +99,17 @@ impl Pool {
     }
 
     /// Keeps as many kernels ready as are likely to be wanted. Ends when the pool is closed.
-    pub(super) async fn keep_filled<F>(&self, launch: impl Fn() -> F)
+    pub(super) async fn keep_filled<F>(&self, launch: impl Fn() -> F, discard: impl Fn(Claimed))
     where
         F: Future<Output = Result<Claimed, KernelError>>,
     {
         let mut retry = RETRY_MIN;
         let mut surplus_since = None;
         loop {
+            for dead in self.take_dead() {
+                tracing::warn!(sandbox.id = %dead.kernel.sandbox(), "a warm kernel has died");
+                discard(dead);
+            }
             let (ready, target) = {
                 let mut state = self.lock();
                 if state.closed {
@@ -105,7 +123,7 @@ impl Pool {
                     Ok(claimed) => {
                         retry = RETRY_MIN;
                         if let Some(late) = self.put(claimed) {
-                            let _ = late.kernel.destroy().await;
+                            discard(late);
                         }
                     }
                     Err(error) => {
@@ -121,7 +139,7 @@ impl Pool {
                 surplus_since = None;
                 let spare = self.lock().ready.pop_back();
                 if let Some(spare) = spare {
-                    let _ = spare.kernel.destroy().await;
+                    discard(spare);
                 }
                 continue;
             }

@@ -15,9 +15,12 @@
 mod check;
 mod container;
 mod engine;
+#[cfg(test)]
+mod fake;
 mod handle;
 mod inside;
 mod launch;
+mod plotly;
 mod profile;
 mod reaper;
 mod record;
@@ -54,7 +57,7 @@ const AGENT: &str = "/opt/evercell/bin/evercell";
 const DOOR: &str = "/run/evercell";
 /// The agent's socket.
 const AGENT_SOCKET: &str = "agent.sock";
-/// The file in the data directory with the script of the image's plotly. It is taken there when a trial finds out how agents are reached.
+/// The file in the data directory with the script of the image's plotly.
 pub const PLOTLY: &str = "plotly.js";
 /// Whose a container is.
 const LABEL_SERVER: &str = "evercell.server";
@@ -139,7 +142,8 @@ impl DockerBackend {
             .await
             .expect("preparing does not panic")?;
         let shared = Arc::new(shared);
-        let link = shared.find_link().await?;
+        let (link, ()) = tokio::join!(shared.find_link(), shared.take_plotly());
+        let link = link?;
         tracing::debug!(link = link.name(), "the Docker backend is ready");
         tokio::spawn(Reaper::run(Arc::downgrade(&shared)));
         Ok(Self {
@@ -236,7 +240,7 @@ impl Shared {
         let record =
             Record::read(&directory).map_err(|_| gone("nothing is left of it".to_owned()))?;
         let name = name(id);
-        let failed = |error: EngineError| step(id, "look at the container", error.into());
+        let failed = |error: EngineError| error.at(id, "look at the container");
         let is_there = match record.link {
             // An agent that answers needs no engine.
             Link::Socket => handle::dial(&directory).await.is_ok(),
@@ -246,8 +250,8 @@ impl Shared {
             if record.link == Link::Socket && !directory.join(AGENT_SOCKET).exists() {
                 return Err(gone("it was never complete".to_owned()));
             }
-            // The agent has ended, and the engine may not have seen it yet.
-            self.engine.wait(&name).await.map_err(failed)?;
+            // The agent has ended, and the engine may not have seen it yet. What it says is for people: that the agent is gone is known without it.
+            let _ = self.engine.wait(&name).await;
             return Err(gone(self.why_gone(&name).await));
         }
         Ok(Arc::new(DockerSandbox {
@@ -302,18 +306,15 @@ impl Shared {
         self.engine
             .remove(&name(id))
             .await
-            .map_err(|error| step(id, "remove the container", error.into()))?;
+            .map_err(|error| error.at(id, "remove the container"))?;
         let directory = self.directory(id);
         let owner = Record::read(&directory)
             .ok()
             .and_then(|record| record.owner);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(step(id, "remove the directory", error));
-            }
-            _ => {}
-        }
-        if let (Some(owners), Some(owner)) = (&self.owners, owner) {
+        // Whoever removes it gives the id back, and nobody else: it may be another's by then.
+        let removed = super::remove_tree(&directory)
+            .map_err(|error| step(id, "remove the directory", error))?;
+        if removed && let (Some(owners), Some(owner)) = (&self.owners, owner) {
             owners.give_back(owner);
         }
         Ok(())

@@ -49,7 +49,7 @@ use self::house::House;
 use self::record::{Facts, Process, Record};
 use self::rootfs::Layout;
 use self::zygote::{Starter, Zygote};
-use super::owners::Owners;
+use super::owners::{Owners, Taken};
 use super::{Backend, Sandbox, SandboxError, SandboxSpec, check, ids_in, keep_others_out, name_of};
 use crate::model::id::SandboxId;
 use crate::sandbox::record::Recorded as _;
@@ -315,9 +315,14 @@ impl Shared {
         let directory = self.directory(spec.id);
         fs::create_dir(&directory).step("make the directory")?;
         let workspace = spec.workspace.canonicalize().step("find the workspace")?;
-        let id_in_house = self
-            .choose_id(&workspace)
-            .step("give the workspace to the sandbox")?;
+        let taken = if self.privileged {
+            let taken = self.owners.take(&workspace);
+            Some(taken.step("give the workspace to the sandbox")?)
+        } else {
+            None
+        };
+        // 0 is the one id that an ordinary user's house maps.
+        let id_in_house = taken.as_ref().map_or(0, Taken::id);
         let record = Record::from(Facts {
             id: spec.id,
             layout: self.layout.clone(),
@@ -333,21 +338,14 @@ impl Shared {
         });
         // First the record, then what it tells of: so it can be found after a crash in between.
         record.write(&directory).step("write the record")?;
+        if let Some(taken) = taken {
+            taken.keep();
+        }
         record
             .cgroups
             .create(&record.limits)
             .step("make the cgroups")?;
         Ok(record)
-    }
-
-    /// Chooses the id of a sandbox, as the house numbers them.
-    fn choose_id(&self, workspace: &Path) -> io::Result<u32> {
-        if self.privileged {
-            self.owners.take(workspace)
-        } else {
-            // The one id that an ordinary user's house maps.
-            Ok(0)
-        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::tree;
+
 /// Gives ids to sandboxes, and workspaces to ids.
 #[derive(Debug)]
 pub(super) struct Owners {
@@ -29,8 +31,8 @@ impl Owners {
         }
     }
 
-    /// Chooses an id, counted from the first, and gives it the workspace: the owner it has, if an earlier sandbox left it and nobody has that now.
-    pub(super) fn take(&self, workspace: &Path) -> io::Result<u32> {
+    /// Chooses an id, and gives it the workspace: the owner it has, if an earlier sandbox left it and nobody has that now.
+    pub(super) fn take(&self, workspace: &Path) -> io::Result<Taken<'_>> {
         let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(workspace)?);
         let chosen = {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,11 +52,15 @@ impl Owners {
             used.insert(chosen);
             chosen
         };
+        let taken = Taken {
+            owners: self,
+            id: chosen,
+        };
         let host = self.first + chosen;
         if host != owner {
-            give_to(workspace, host)?;
+            tree::give_to(workspace, host)?;
         }
-        Ok(chosen)
+        Ok(taken)
     }
 
     /// Takes an id back.
@@ -66,13 +72,61 @@ impl Owners {
     }
 }
 
-/// Gives a directory and everything in it to a user. Follows no link.
-pub(super) fn give_to(path: &Path, owner: u32) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(owner), Some(owner))?;
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give_to(&entry?.path(), owner)?;
-        }
+/// An id that was given out. Dropping it gives it back, until it is written down whose it is.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    owners: &'a Owners,
+    id: u32,
+}
+
+impl Taken<'_> {
+    /// It, counted from the first.
+    pub(super) fn id(&self) -> u32 {
+        self.id
     }
-    Ok(())
+
+    /// It is written down: from now on it is given back with what is written.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.owners.give_back(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As if this user's own id, and the next, were those of sandboxes: so anybody can give workspaces to one of them.
+    fn owners() -> Owners {
+        let own = rustix::process::geteuid().as_raw();
+        Owners::new(own.saturating_sub(1), 3, [])
+    }
+
+    #[test]
+    fn an_id_that_was_not_written_down_is_given_back() {
+        let workspace = tempfile::tempdir().unwrap();
+        let owners = owners();
+        drop(owners.take(workspace.path()).unwrap());
+        assert!(owners.used.lock().unwrap().is_empty());
+        let taken = owners.take(workspace.path()).unwrap();
+        let id = taken.id();
+        taken.keep();
+        assert_eq!(*owners.used.lock().unwrap(), BTreeSet::from([id]));
+    }
+
+    #[test]
+    fn an_id_whose_workspace_cannot_be_given_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        // A file is no workspace, and one that belongs to an id already is not given: so the ids begin elsewhere.
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let owners = Owners::new(0x7000_0000, 16, []);
+        assert!(owners.take(&file).is_err());
+        assert!(owners.used.lock().unwrap().is_empty());
+    }
 }

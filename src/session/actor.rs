@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::{at_ms, unix_ms};
@@ -77,6 +78,8 @@ pub(super) struct Actor {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) view: watch::Sender<SessionView>,
     pub(super) kernel: KernelState,
+    /// The sandbox that was let go of last, while it is being destroyed.
+    pub(super) leaving: Option<JoinHandle<()>>,
     pub(super) queue: CellQueue,
     pub(super) running: Option<Running>,
     /// Who waits for which reply of the kernel.
@@ -334,6 +337,9 @@ impl Actor {
         }
         self.act();
         self.kernel.destroy().await;
+        if let Some(leaving) = self.leaving.take() {
+            let _ = leaving.await;
+        }
         while let Some(command) = self.commands.recv().await {
             command.deny(Denied::Ended);
         }

@@ -340,12 +340,8 @@ impl Sessions {
         if name.is_empty() {
             return;
         }
-        let directory = self.shared.launcher.workspace(name);
-        match tokio::fs::remove_dir_all(&directory).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(error = %error, "a workspace could not be removed");
-            }
-            _ => {}
+        if let Err(error) = self.shared.launcher.remove_workspace(name).await {
+            tracing::warn!(error = %error, "a workspace could not be removed");
         }
     }
 
@@ -435,6 +431,7 @@ impl Sessions {
             commands: inbox,
             view,
             kernel: super::actor::unborn(),
+            leaving: None,
             queue: CellQueue::new(self.shared.config.max_queued),
             running: None,
             asks: std::collections::HashMap::new(),

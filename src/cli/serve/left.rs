@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
 use crate::model::id::SandboxId;
-use crate::sandbox::Backend;
+use crate::sandbox::{Backend, remove_tree};
 
 /// It, as it was found.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Left {
             })
             .await;
         for workspace in self.workspaces {
-            if let Err(error) = fs::remove_dir_all(workspace) {
+            if let Err(error) = remove_tree(&workspace) {
                 warn!(error = %error, "a workspace of an earlier server could not be removed");
             }
         }

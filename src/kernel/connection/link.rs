@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::codec::Framed;
 
-use super::{KernelEvent, Occurrence};
+use super::{Agent, KernelEvent, Occurrence};
 use crate::kernel::KernelError;
 use crate::kernel::parts::{Parts, Whole};
 use crate::model::output::StreamName;
@@ -27,11 +27,17 @@ const PINGS_UNANSWERED: u32 = 3;
 const RECONNECTS: u32 = 5;
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before an agent is called again that could not be reached through no fault of its own.
+const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The task's side of a connection.
 pub(super) struct Link {
     sandbox: Arc<dyn Sandbox>,
     inbox: mpsc::Sender<KernelEvent>,
+    /// How long the agent lives on without being reached.
+    orphan_limit: Duration,
+    /// It was left by an earlier server, and has not greeted this one: whether it lives is not known.
+    is_in_doubt: bool,
     /// The last kept frame that was received.
     received: u64,
     parts: Parts,
@@ -67,16 +73,22 @@ impl Pulse {
 }
 
 impl Link {
-    /// The side of a task that has received the kept frames up to `received`.
+    /// The side of a task that has not connected yet.
     pub(super) fn new(
         sandbox: Arc<dyn Sandbox>,
         inbox: mpsc::Sender<KernelEvent>,
-        received: u64,
+        agent: Agent,
+        orphan_limit: Duration,
     ) -> Self {
         Self {
             sandbox,
             inbox,
-            received,
+            orphan_limit,
+            is_in_doubt: matches!(agent, Agent::Left(_)),
+            received: match agent {
+                Agent::New => 0,
+                Agent::Left(after) => after,
+            },
             parts: Parts::default(),
             begun: None,
         }
@@ -85,16 +97,23 @@ impl Link {
     /// Passes frames on until the session has let go of the kernel, or the agent is gone.
     pub(super) async fn run(mut self, mut outgoing: mpsc::Receiver<Frame>) {
         let mut failures = 0;
+        let mut away_since = None;
         let mut unsent = None;
+        let inbox = self.inbox.clone();
         loop {
-            let error = match self.open().await {
+            let opened = tokio::select! {
+                opened = self.open() => opened,
+                () = inbox.closed() => return,
+            };
+            let error = match opened {
                 Ok((frames, hello)) => {
-                    failures = 0;
+                    (failures, away_since) = (0, None);
+                    self.is_in_doubt = false;
                     let greeted = KernelEvent {
                         frame: 0,
                         what: Occurrence::Greeted(hello),
                     };
-                    if self.inbox.send(greeted).await.is_err() {
+                    if inbox.send(greeted).await.is_err() {
                         return;
                     }
                     match self.relay(frames, &mut outgoing, &mut unsent).await {
@@ -104,22 +123,34 @@ impl Link {
                 }
                 Err(error) => error,
             };
-            failures += 1;
-            let is_final = matches!(
-                error,
-                KernelError::Generation(_) | KernelError::Sandbox(SandboxError::NotFound(_))
-            );
-            if is_final || failures > RECONNECTS || self.inbox.is_closed() {
+            let pause = if matches!(error, KernelError::Sandbox(SandboxError::Away { .. })) {
+                // It is not the agent that does not answer: it is as well as it was, as long as it waits.
+                let since: Instant = *away_since.get_or_insert_with(Instant::now);
+                (since.elapsed() < self.orphan_limit).then_some(AWAY_PAUSE)
+            } else {
+                failures += 1;
+                let is_final = match error {
+                    KernelError::Generation(_)
+                    | KernelError::Sandbox(SandboxError::NotFound(_)) => true,
+                    KernelError::TimedOut { .. } => self.is_in_doubt,
+                    _ => false,
+                };
+                (!is_final && failures <= RECONNECTS).then_some(RECONNECT_AFTER * failures)
+            };
+            let Some(pause) = pause else {
                 tracing::debug!(sandbox.id = %self.sandbox.id(), error = %error, "the agent is gone");
                 let lost = KernelEvent {
                     frame: 0,
                     what: Occurrence::Lost(error.to_string()),
                 };
                 // Nobody may be there to hear it.
-                let _ = self.inbox.send(lost).await;
+                let _ = inbox.send(lost).await;
                 return;
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = inbox.closed() => return,
             }
-            tokio::time::sleep(RECONNECT_AFTER * failures).await;
         }
     }
 

@@ -13,9 +13,12 @@ use bollard::models::{
 };
 use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::sandbox::Stream;
+use super::plotly::first_file;
+use crate::model::id::SandboxId;
+use crate::model::limits::MIB;
+use crate::sandbox::{SandboxError, Stream};
 
 /// How long a question may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -23,6 +26,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const WORK: Duration = Duration::from_secs(60);
 /// What a request may take that has no deadline by itself.
 const LONGEST_S: u64 = 120;
+/// The largest archive of a file that is taken out of a container, in bytes.
+const LARGEST: usize = 32 * MIB as usize;
 /// The engine's own socket.
 const USUAL: &str = "unix:///var/run/docker.sock";
 
@@ -57,6 +62,26 @@ pub(super) enum EngineError {
     Slow(u64),
 }
 
+impl EngineError {
+    /// Whether it says nothing of what was asked, so that it may do it yet, and later may answer.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Slow(_))
+    }
+
+    /// As the failure of a step of a sandbox.
+    pub(super) fn at(self, id: SandboxId, what: &str) -> SandboxError {
+        match self {
+            Self::NotFound(_) => SandboxError::NotFound(id),
+            _ if self.is_away() => SandboxError::Away {
+                id,
+                step: what.to_owned(),
+                source: self.into(),
+            },
+            _ => super::step(id, what, self.into()),
+        }
+    }
+}
+
 impl From<Error> for EngineError {
     fn from(error: Error) -> Self {
         match error {
@@ -88,7 +113,7 @@ impl From<EngineError> for io::Error {
 }
 
 /// An error with its causes; the engine's client often says the most in the last one.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -178,26 +203,17 @@ impl Engine {
             .force(true)
             .v(true)
             .build();
-        let removed = async {
-            loop {
-                match within(
-                    WORK,
-                    self.docker.remove_container(name, Some(options.clone())),
-                )
-                .await
-                {
-                    Err(EngineError::NotFound(_)) => return Ok(()),
-                    // Somebody else removes it just now. There is nothing that tells when it is gone.
-                    Err(EngineError::Conflict(_)) => tokio::time::sleep(AGAIN).await,
-                    // Removed now, or by whoever was quicker.
-                    Ok(()) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
+        let began = Instant::now();
+        loop {
+            let removed = self.docker.remove_container(name, Some(options.clone()));
+            match within(WORK, removed).await {
+                // Removed now, or by whoever was quicker.
+                Ok(()) | Err(EngineError::NotFound(_)) => return Ok(()),
+                // Somebody else removes it just now. There is nothing that tells when it is gone.
+                Err(EngineError::Conflict(_)) if began.elapsed() < WORK => sleep(AGAIN).await,
+                Err(error) => return Err(error),
             }
-        };
-        timeout(WORK, removed)
-            .await
-            .unwrap_or(Err(EngineError::Slow(WORK.as_secs())))
+        }
     }
 
     /// The containers, running or not, that carry this label: their labels.
@@ -247,6 +263,35 @@ impl Engine {
             .stream(true)
             .build();
         within(ANSWER, self.docker.attach_container(name, Some(options))).await
+    }
+
+    /// A file of a container, running or not; none if it is not there.
+    pub(super) async fn file(&self, name: &str, path: &str) -> Outcome<Option<Vec<u8>>> {
+        let options = query::DownloadFromContainerOptionsBuilder::default()
+            .path(path)
+            .build();
+        let mut pieces = self.docker.download_from_container(name, Some(options));
+        let taken = async {
+            let mut archive = Vec::new();
+            while let Some(piece) = pieces.try_next().await? {
+                archive.extend_from_slice(&piece);
+                if archive.len() > LARGEST {
+                    break;
+                }
+            }
+            Ok(archive)
+        };
+        match within(WORK, taken).await {
+            Ok(archive) if archive.len() > LARGEST => {
+                Err(EngineError::Refused(format!("`{path}` is too large")))
+            }
+            Ok(archive) => match first_file(&archive) {
+                Some(file) => Ok(Some(file.to_vec())),
+                None => Err(EngineError::Refused(format!("`{path}` is no file"))),
+            },
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs a program in a container as another user than its own, and gives its standard input and output.

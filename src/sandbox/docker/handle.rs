@@ -27,23 +27,24 @@ pub(super) struct DockerSandbox {
 }
 
 impl DockerSandbox {
-    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+    async fn open(&self) -> Result<Box<dyn Stream>, SandboxError> {
+        const STEP: &str = "connect to the agent";
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => SandboxError::NotFound(self.id),
+            _ => super::step(self.id, STEP, error),
+        };
         match self.link {
-            Link::Socket => Ok(Box::new(dial(&self.shared.directory(self.id)).await?)),
+            Link::Socket => {
+                let stream = dial(&self.shared.directory(self.id)).await;
+                Ok(Box::new(stream.map_err(failed)?))
+            }
             Link::Exec => {
                 let (name, command) = (super::name(self.id), [AGENT, "container-relay"]);
-                let mut relay = self.shared.engine.exec(&name, &command).await?;
-                relay.write_all(&self.secret).await?;
+                let relay = self.shared.engine.exec(&name, &command).await;
+                let mut relay = relay.map_err(|error| error.at(self.id, STEP))?;
+                relay.write_all(&self.secret).await.map_err(failed)?;
                 Ok(relay)
             }
-        }
-    }
-
-    fn step(&self, step: &str, source: impl Into<io::Error>) -> SandboxError {
-        SandboxError::Step {
-            id: self.id,
-            step: step.to_owned(),
-            source: source.into(),
         }
     }
 }
@@ -60,16 +61,7 @@ impl Sandbox for DockerSandbox {
     }
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, SandboxError>> {
-        async move {
-            match self.open().await {
-                Ok(stream) => Ok(stream),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(SandboxError::NotFound(self.id))
-                }
-                Err(error) => Err(self.step("connect to the agent", error)),
-            }
-        }
-        .boxed()
+        self.open().boxed()
     }
 
     fn apply(&self, limits: &Limits) -> BoxFuture<'_, Result<(), SandboxError>> {
@@ -80,7 +72,7 @@ impl Sandbox for DockerSandbox {
                 .engine
                 .update(&super::name(self.id), update)
                 .await;
-            updated.map_err(|error| self.step("change the limits", error))
+            updated.map_err(|error| error.at(self.id, "change the limits"))
         }
         .boxed()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::container::AttachContainerResults;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::rand::GetRandomFlags;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
@@ -17,21 +17,20 @@ use super::container::{BESIDE, Container};
 use super::handle::{self, DockerSandbox};
 use super::inside::Order;
 use super::record::Record;
-use super::{AGENT, AGENT_SOCKET, Link, PLOTLY, Shared, name, step};
+use super::{AGENT, AGENT_SOCKET, Link, Shared, engine, name, step};
 use crate::agent::Secret;
 use crate::model::id::SandboxId;
-use crate::model::limits::{Limits, MIB};
+use crate::model::limits::Limits;
 use crate::protocol::GENERATION;
 use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::sandbox::native::step::{Step as _, StepError};
+use crate::sandbox::owners::Taken;
 use crate::sandbox::record::Recorded as _;
-use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, owners};
+use crate::sandbox::{Sandbox as _, SandboxError, SandboxSpec, remove_tree, tree};
 
 /// How long an agent may take to listen, once its container has been started.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// The longest script that is taken out of an image, in bytes; plotly's has 5 MB.
-const MOST_SCRIPT: u64 = 32 * MIB;
 
 impl Shared {
     /// How agents are reached: as the operator says, or else as a trial shows.
@@ -43,7 +42,11 @@ impl Shared {
             Ok(()) => return Ok(Link::Socket),
             Err(error) => error,
         };
-        tracing::debug!(error = %unreachable, "agents cannot be reached by a socket");
+        let error = engine::chain(&unreachable);
+        tracing::warn!(
+            error,
+            "agents cannot be reached by a socket: trying to reach them by programs that the engine starts, which is slower"
+        );
         // That should have worked: what it said is what is to be told.
         let tried = self.try_link(Link::Exec).await;
         tried.map(|()| Link::Exec).map_err(|_| unreachable)
@@ -61,40 +64,13 @@ impl Shared {
             };
             let sandbox = self.create(spec, link).await?;
             let reached = greet(&sandbox).await;
-            if reached.is_ok()
-                && let Err(error) = self.take_plotly(&name(id)).await
-            {
-                tracing::warn!(%error, "the notebook will not draw plotly's figures: the image's script cannot be had");
-            }
             sandbox.destroy().await?;
             reached
         }
         .await;
         // It holds nothing.
-        let _ = fs::remove_dir_all(&workspace);
+        let _ = remove_tree(&workspace);
         made
-    }
-
-    /// Takes plotly's script out of a container that is new, so that the image still says what is in it. There is no file where the image has no plotly.
-    async fn take_plotly(&self, container: &str) -> io::Result<()> {
-        const SAY: &str = "cat /opt/evercell/python/lib/python3*/site-packages/plotly/package_data/plotly.min.js || true";
-        let taken = async {
-            let said = self.engine.exec(container, &["sh", "-c", SAY]).await?;
-            let mut script = Vec::new();
-            said.take(MOST_SCRIPT).read_to_end(&mut script).await?;
-            Ok::<_, io::Error>(script)
-        };
-        let script = timeout(READY_WITHIN, taken).await??;
-        let file = self.config.data_dir.join(PLOTLY);
-        if script.is_empty() {
-            return match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
-        }
-        let new = file.with_extension("new");
-        fs::write(&new, script)?;
-        fs::rename(new, file)
     }
 
     /// Makes a container. To be waited for to its end: what is given up half-way nobody would destroy.
@@ -138,7 +114,7 @@ impl Shared {
     fn write_down(&self, spec: &SandboxSpec, link: Link) -> Result<(u32, Secret), StepError> {
         let directory = self.directory(spec.id);
         fs::create_dir(&directory).step("make the directory")?;
-        let owner = match &self.owners {
+        let taken = match &self.owners {
             Some(owners) => Some(
                 owners
                     .take(&spec.workspace)
@@ -146,6 +122,7 @@ impl Shared {
             ),
             None => None,
         };
+        let owner = taken.as_ref().map(Taken::id);
         let user = owner.map_or_else(
             || rustix::process::geteuid().as_raw(),
             |owner| self.config.first_id + owner,
@@ -156,6 +133,9 @@ impl Shared {
         Record::new(link, owner, secret)
             .write(&directory)
             .step("write the record")?;
+        if let Some(taken) = taken {
+            taken.keep();
+        }
         for (file, content) in names(user) {
             fs::write(directory.join(file), content).step("name the user")?;
         }
@@ -163,7 +143,7 @@ impl Shared {
             let door = directory.join("door");
             fs::create_dir(&door).step("make the door")?;
             if owner.is_some() {
-                owners::give_to(&door, user).step("make the door")?;
+                tree::give_to(&door, user).step("make the door")?;
             }
         }
         Ok((user, secret))
@@ -201,10 +181,9 @@ impl Shared {
             },
         };
         let name = name(spec.id);
-        self.engine
-            .create(&name, container.body())
-            .await
-            .step("create the container")?;
+        let created = self.engine.create(&name, container.body()).await;
+        self.reaper.note(spec.id, &created);
+        created.step("create the container")?;
         let AttachContainerResults {
             output: mut said,
             mut input,
@@ -281,7 +260,7 @@ async fn open_door(directory: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    fs::remove_dir_all(&door)?;
+    remove_tree(&door)?;
     // It is there before it is listened to.
     while let Err(error) = handle::dial(directory).await {
         if error.kind() != io::ErrorKind::ConnectionRefused {

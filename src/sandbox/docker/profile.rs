@@ -24,13 +24,12 @@ pub(super) fn profile() -> Value {
         json!({ "names": names(&rules.refuse), "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }),
         json!({ "names": AGENT, "action": "SCMP_ACT_ALLOW" }),
     ];
-    for rule in rules.when.iter().filter(|rule| !of_agent(&rule.call)) {
-        for all in &rule.any {
+    for rule in &rules.when {
+        let names: Vec<&String> = rule.calls.iter().filter(|call| !of_agent(call)).collect();
+        for all in rule.any.iter().filter(|_| !names.is_empty()) {
             let arguments: Option<Vec<Value>> = all.iter().map(argument).collect();
             let arguments = arguments.unwrap_or_default();
-            calls.push(
-                json!({ "names": [rule.call], "action": "SCMP_ACT_ALLOW", "args": arguments }),
-            );
+            calls.push(json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": arguments }));
         }
     }
     calls

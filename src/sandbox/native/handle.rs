@@ -24,7 +24,7 @@ use super::step::{Status, Step as _, StepError};
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::sandbox::record::Recorded as _;
-use crate::sandbox::{Sandbox, SandboxError, Stream};
+use crate::sandbox::{Sandbox, SandboxError, Stream, remove_tree};
 
 /// How long making namespaces and mounts may take on a machine that is very busy.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -180,8 +180,9 @@ fn destroy_now(shared: &Shared, id: SandboxId) -> Result<(), StepError> {
         }
     }
     remove_cgroups(&cgroups)?;
-    fs::remove_dir_all(&directory).step("remove the directory")?;
-    if let Some(record) = record {
+    // Whoever removes it gives the id back, and nobody else: it may be another's by then.
+    let removed = remove_tree(&directory).step("remove the directory")?;
+    if removed && let Some(record) = record {
         shared.owners.give_back(record.id_in_house);
     }
     Ok(())

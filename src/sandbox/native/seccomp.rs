@@ -60,7 +60,7 @@ pub(in crate::sandbox) struct Group {
 pub(in crate::sandbox) struct Conditional {
     group: String,
     why: String,
-    pub(in crate::sandbox) call: String,
+    pub(in crate::sandbox) calls: Vec<String>,
     /// One of these has to hold.
     pub(in crate::sandbox) any: Vec<Vec<Condition>>,
 }
@@ -135,11 +135,12 @@ fn compile(rules: &Rules, audience: Audience, arch: TargetArch) -> io::Result<Ve
     let when: Vec<Value> = rules
         .when
         .iter()
-        .filter(|rule| !besides.contains(&rule.call.as_str()))
-        .flat_map(|rule| {
-            rule.any.iter().map(|all| {
+        .flat_map(|rule| rule.calls.iter().map(move |call| (call, &rule.any)))
+        .filter(|(call, _)| !besides.contains(&call.as_str()))
+        .flat_map(|(call, any)| {
+            any.iter().map(move |all| {
                 let args: Vec<Value> = all.iter().map(Condition::as_json).collect();
-                json!({ "syscall": rule.call, "args": args })
+                json!({ "syscall": call, "args": args })
             })
         })
         .collect();
@@ -207,8 +208,8 @@ mod tests {
                 verdicts.entry(call).or_default().push(verdict);
             }
         }
-        for rule in &rules.when {
-            verdicts.entry(&rule.call).or_default().push("when");
+        for call in rules.when.iter().flat_map(|rule| &rule.calls) {
+            verdicts.entry(call).or_default().push("when");
         }
         verdicts
     }
@@ -298,8 +299,19 @@ mod tests {
             !verdicts.contains_key("clone3"),
             "clone3 must look absent, or libc will not fall back to clone"
         );
-        assert_eq!(verdicts["clone"], ["when"]);
-        assert_eq!(verdicts["socket"], ["when"]);
+        for call in [
+            "clone",
+            "socket",
+            "prlimit64",
+            "sched_setaffinity",
+            "sched_setattr",
+            "sched_setparam",
+            "sched_setscheduler",
+            "setpriority",
+            "ioprio_set",
+        ] {
+            assert_eq!(verdicts[call], ["when"], "{call}");
+        }
     }
 
     #[test]

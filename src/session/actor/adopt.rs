@@ -305,11 +305,11 @@ impl Actor {
     fn not_adopted(&mut self, was: &KernelMemory, sandbox: SandboxId, why: &str) {
         tracing::warn!(session.id = %self.id, sandbox.id = %sandbox, why, "a sandbox could not be taken over");
         let launcher = self.launcher.clone();
-        tokio::spawn(async move {
+        self.leaving = Some(tokio::spawn(async move {
             if let Err(error) = launcher.destroy(sandbox).await {
                 tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox of an earlier server could not be removed");
             }
-        });
+        }));
         self.forget_checkpoints();
         match was {
             // The log says that a checkpoint is there, which went with its sandbox.

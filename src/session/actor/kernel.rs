@@ -147,10 +147,17 @@ impl KernelState {
 }
 
 impl Actor {
-    /// Begins to make a sandbox with a kernel.
+    /// Begins to make a sandbox with a kernel, once the one before it is gone: two in one workspace would be in each other's way.
     pub(super) fn launch(&mut self, reason: StartReason) {
         let (launcher, order) = (self.launcher.clone(), self.order());
-        let launch = Box::pin(async move { launcher.claim(&order).await });
+        let leaving = self.leaving.take();
+        let launch = Box::pin(async move {
+            if let Some(leaving) = leaving {
+                // What it could not remove it has said, and is tried again elsewhere.
+                let _ = leaving.await;
+            }
+            launcher.claim(&order).await
+        });
         self.kernel = KernelState::Launching {
             launch,
             reason,
@@ -464,7 +471,7 @@ impl Actor {
         }
     }
 
-    /// Lets go of the sandbox; it is destroyed in the background.
+    /// Lets go of the sandbox; it is destroyed in the background, and the next one waits for that.
     pub(super) fn abandon(&mut self) {
         self.forget_checkpoints();
         let state = std::mem::replace(
@@ -474,17 +481,13 @@ impl Actor {
             },
         );
         if let KernelState::Ready { kernel, .. } | KernelState::Restarting { kernel, .. } = state {
-            self.give_up(kernel);
+            let sandbox = kernel.sandbox();
+            self.leaving = Some(tokio::spawn(async move {
+                if let Err(error) = kernel.destroy().await {
+                    tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox could not be removed completely");
+                }
+            }));
         }
-    }
-
-    fn give_up(&self, kernel: Kernel) {
-        let sandbox = kernel.sandbox();
-        tokio::spawn(async move {
-            if let Err(error) = kernel.destroy().await {
-                tracing::warn!(sandbox.id = %sandbox, error = %error, "a sandbox could not be removed completely");
-            }
-        });
     }
 
     /// Whoever waits for an answer of a kernel that will not give one.

@@ -25,13 +25,56 @@ use self::agent::Agent;
 /// What a test can do to the backend, and see of it.
 #[derive(Debug, Default)]
 pub struct FakeBackend {
-    sandboxes: Arc<DashMap<SandboxId, mpsc::Sender<DuplexStream>>>,
     /// How many of the next sandboxes cannot be made.
     pub failures: AtomicUsize,
     /// How many were asked for.
     pub created: AtomicUsize,
+    sandboxes: Arc<Sandboxes>,
+    /// How many were asked for while others were being destroyed.
+    pub crowded: AtomicUsize,
     /// What agents are like.
     mood: Arc<Mood>,
+}
+
+/// Those that there are.
+#[derive(Debug, Default)]
+struct Sandboxes {
+    agents: DashMap<SandboxId, mpsc::Sender<DuplexStream>>,
+    /// How many are being destroyed.
+    leaving: AtomicUsize,
+    /// Whether that takes a while.
+    linger: AtomicBool,
+    /// How often they cannot be found just now.
+    hidden: AtomicUsize,
+    /// How often they cannot be reached just now.
+    unreachable: AtomicUsize,
+}
+
+/// An error while there are some left.
+fn away(id: SandboxId, left: &AtomicUsize) -> Result<(), SandboxError> {
+    let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    one_less.map_or(Ok(()), |_| {
+        Err(SandboxError::Away {
+            id,
+            step: "reach the agent".to_owned(),
+            source: std::io::ErrorKind::TimedOut.into(),
+        })
+    })
+}
+
+impl Sandboxes {
+    async fn destroy(&self, id: SandboxId) {
+        if self.agents.remove(&id).is_some() || self.linger.load(Ordering::Relaxed) {
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+            if self.linger.load(Ordering::Relaxed) {
+                // Whatever else does not wait for this comes to its end meanwhile, also what needs other threads.
+                for _ in 0..2000 {
+                    let _ = tokio::task::spawn_blocking(|| {}).await;
+                }
+            }
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What all agents are like.
@@ -58,7 +101,7 @@ impl Default for Mood {
 impl FakeBackend {
     /// How many sandboxes there are.
     pub fn alive(&self) -> usize {
-        self.sandboxes.len()
+        self.sandboxes.agents.len()
     }
 
     /// Lets nothing arrive any more that the server asks for, as if it died with the server; or lets it.
@@ -76,9 +119,20 @@ impl FakeBackend {
         self.mood.generation.store(generation, Ordering::Relaxed);
     }
 
+    /// Has each sandbox take a while to be destroyed.
+    pub fn linger(&self) {
+        self.sandboxes.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// Has what leads to sandboxes not answer so often, when they are looked for and when they are called.
+    pub fn away(&self, times: usize) {
+        self.sandboxes.hidden.store(times, Ordering::Relaxed);
+        self.sandboxes.unreachable.store(times, Ordering::Relaxed);
+    }
+
     /// Makes the agents of all sandboxes vanish.
     pub fn lose_all(&self) {
-        self.sandboxes.clear();
+        self.sandboxes.agents.clear();
     }
 }
 
@@ -90,6 +144,9 @@ impl Backend for FakeBackend {
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
             self.created.fetch_add(1, Ordering::Relaxed);
+            if self.sandboxes.leaving.load(Ordering::Relaxed) > 0 {
+                self.crowded.fetch_add(1, Ordering::Relaxed);
+            }
             if self
                 .failures
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
@@ -103,7 +160,7 @@ impl Backend for FakeBackend {
             }
             let (connections, accept) = mpsc::channel(4);
             tokio::spawn(Agent::new(spec.id, self.mood.clone()).run(accept));
-            self.sandboxes.insert(spec.id, connections);
+            self.sandboxes.agents.insert(spec.id, connections);
             let sandbox = FakeSandbox {
                 id: spec.id,
                 sandboxes: self.sandboxes.clone(),
@@ -115,7 +172,8 @@ impl Backend for FakeBackend {
 
     fn adopt(&self, id: SandboxId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
-            if !self.sandboxes.contains_key(&id) {
+            away(id, &self.sandboxes.hidden)?;
+            if !self.sandboxes.agents.contains_key(&id) {
                 return Err(SandboxError::NotFound(id));
             }
             let sandboxes = self.sandboxes.clone();
@@ -125,12 +183,20 @@ impl Backend for FakeBackend {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, SandboxError>> {
-        async move { Ok(self.sandboxes.iter().map(|entry| *entry.key()).collect()) }.boxed()
+        async move {
+            Ok(self
+                .sandboxes
+                .agents
+                .iter()
+                .map(|entry| *entry.key())
+                .collect())
+        }
+        .boxed()
     }
 
     fn destroy(&self, id: SandboxId) -> BoxFuture<'_, Result<(), SandboxError>> {
         async move {
-            self.sandboxes.remove(&id);
+            self.sandboxes.destroy(id).await;
             Ok(())
         }
         .boxed()
@@ -144,7 +210,7 @@ impl Backend for FakeBackend {
 #[derive(Debug)]
 struct FakeSandbox {
     id: SandboxId,
-    sandboxes: Arc<DashMap<SandboxId, mpsc::Sender<DuplexStream>>>,
+    sandboxes: Arc<Sandboxes>,
 }
 
 impl Sandbox for FakeSandbox {
@@ -154,8 +220,13 @@ impl Sandbox for FakeSandbox {
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, SandboxError>> {
         async move {
+            away(self.id, &self.sandboxes.unreachable)?;
             let (ours, theirs) = tokio::io::duplex(1 << 20);
-            let agent = self.sandboxes.get(&self.id).map(|agent| agent.clone());
+            let agent = self
+                .sandboxes
+                .agents
+                .get(&self.id)
+                .map(|agent| agent.clone());
             let agent = agent.ok_or(SandboxError::NotFound(self.id))?;
             agent
                 .send(theirs)
@@ -172,7 +243,7 @@ impl Sandbox for FakeSandbox {
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
         async move {
-            self.sandboxes.remove(&self.id);
+            self.sandboxes.destroy(self.id).await;
             Ok(())
         }
         .boxed()

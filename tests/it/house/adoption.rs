@@ -353,6 +353,40 @@ async fn an_agent_of_another_generation_is_ended_and_the_log_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_that_cannot_be_reached_just_now_is_waited_for_as_long_as_it_waits() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    client.run("print first").await;
+    drop(client);
+    // More often than a connection is tried again that breaks by itself.
+    house.backend.away(20);
+    let house = house.next().await;
+    for _ in 0..300 {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+    let mut client = house.client("s").await;
+    client.run("print second").await;
+    let told = client.transcript();
+    assert!(told.contains("kernel_adopted         kept"), "{told}");
+    assert_eq!(house.backend.created.load(Ordering::Relaxed), 1);
+    drop(client);
+
+    // By then an agent has ended by itself.
+    house.backend.away(usize::MAX);
+    let house = house.next().await;
+    for _ in 0..2000 {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+    house.backend.away(0);
+    let mut client = house.client("s").await;
+    client.run("print third").await;
+    let told = client.transcript();
+    assert!(told.contains("kernel_lost"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_without_a_kernel_is_left_and_found_as_it_was() {
     let house = House::new().await;
     house.backend.failures.store(1, Ordering::Relaxed);

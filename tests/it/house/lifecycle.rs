@@ -1,5 +1,7 @@
 //! Sessions are opened, idle out, end, and begin anew; kernels are lost and replaced.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -124,6 +126,30 @@ async fn a_lost_sandbox_is_replaced() {
     10  stream             c2  stdout "after\n"
     11  cell_finished      c2  ok kept
     "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_is_made_when_the_one_before_it_is_gone() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    house.backend.linger();
+    house.backend.lose_all();
+    for _ in 0..20 {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+    client.wait_for("kernel_started").await;
+    assert_eq!(house.backend.created.load(Ordering::Relaxed), 2);
+    assert_eq!(house.backend.crowded.load(Ordering::Relaxed), 0);
+
+    // Nor where another server cannot take it up.
+    house.sessions.leave().await;
+    house.backend.lose_all();
+    let house = house.next().await;
+    let mut client = house.client("s").await;
+    client.run("print after").await;
+    assert_eq!(house.backend.created.load(Ordering::Relaxed), 3);
+    assert_eq!(house.backend.crowded.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,4 +299,41 @@ async fn a_kernel_that_is_given_up_while_it_is_made_leaves_nothing() {
     assert_eq!(house.backend.alive(), 0);
     let workspaces = std::fs::read_dir(house.directory.path().join("workspaces")).unwrap();
     assert_eq!(workspaces.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_kernel_that_dies_leaves_nothing() {
+    let house = House::new().await;
+    let workspaces = || -> BTreeSet<PathBuf> {
+        let entries = std::fs::read_dir(house.directory.path().join("workspaces"));
+        let entries = entries.into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let time = async || {
+        pass(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    };
+    for is_found_by_a_session in [true, false] {
+        let others = workspaces();
+        house.launcher.warm_up().await.unwrap();
+        let [workspace] = &workspaces()
+            .difference(&others)
+            .cloned()
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("one kernel is warm");
+        };
+        house.backend.lose_all();
+        for _ in 0..100 {
+            time().await;
+        }
+        if is_found_by_a_session {
+            house.session("s").await;
+        } else {
+            tokio::spawn(house.launcher.clone().keep_warm());
+        }
+        while workspace.exists() {
+            time().await;
+        }
+    }
 }

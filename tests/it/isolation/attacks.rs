@@ -232,6 +232,39 @@ async fn system_calls_that_lead_out_are_refused() {
 }
 
 #[tokio::test]
+async fn a_kernel_cannot_keep_its_agent_from_the_processors() {
+    let arena = Arena::new().await;
+    all_fail(
+        &arena,
+        &[
+            "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
+            "os.sched_setparam(1, os.sched_param(0))",
+            "os.sched_setaffinity(1, os.sched_getaffinity(0))",
+            "os.setpriority(os.PRIO_PROCESS, 1, 19)",
+            "os.setpriority(os.PRIO_PGRP, 0, 19)",
+            "os.setpriority(os.PRIO_USER, 0, 19)",
+            // By number: what the C library has no names for, and what hides in the half of an argument at which Linux does not look.
+            "call(314, 1, b'0\\0\\0\\0\\5\\0\\0\\0' + bytes(40), 0)",
+            "call(251, 1, 1, 0x6000)",
+            "call(251, 3, 0, 0x6000)",
+            "call(144, ctypes.c_long(0x100000001), 5, bytes(4))",
+            "call(141, ctypes.c_long(0x100000000), ctypes.c_long(0x100000001), 19)",
+        ],
+    )
+    .await;
+    // Libraries pin their own threads, by number.
+    arena
+        .attack(
+            "import os, threading\n\
+             def pins():\n    me = threading.get_native_id(); os.sched_setaffinity(me, os.sched_getaffinity(0)); os.setpriority(os.PRIO_PROCESS, me, 19)\n    os.sched_setscheduler(me, os.SCHED_BATCH, os.sched_param(0)); print(me != os.getpid())\n\
+             thread = threading.Thread(target=pins); thread.start(); thread.join()",
+            "True",
+        )
+        .await;
+    arena.all_is_well().await;
+}
+
+#[tokio::test]
 async fn a_kernel_has_no_privileges_and_gets_none() {
     let arena = Arena::new().await;
     arena

@@ -168,3 +168,24 @@ async fn hostile_frames_from_the_kernel_harm_only_itself() {
     assert!(result["status"].is_string(), "{result:#}");
     arena.all_is_well().await;
 }
+
+#[tokio::test]
+async fn a_tree_of_very_many_levels_is_removed_with_its_session() {
+    let arena = Arena::new().await;
+    // Deeper than a path may be long and than a process has descriptors, whether or not it is stopped for that the agent cannot see what is there.
+    arena
+        .try_attack("import os\nfor _ in range(20_000):\n    os.mkdir('deep'); os.chdir('deep')")
+        .await;
+    let deep = || {
+        let workspaces = std::fs::read_dir(arena.server.data_dir().join("workspaces")).unwrap();
+        workspaces
+            .filter(|workspace| workspace.as_ref().unwrap().path().join("deep").exists())
+            .count()
+    };
+    assert_eq!(deep(), 1);
+    let answer = arena.server.request("DELETE", "/v1/sessions/attacker", b"");
+    assert_eq!(answer.await.status, 204);
+    assert_eq!(deep(), 0);
+    arena.server.open("attacker").await;
+    arena.all_is_well().await;
+}

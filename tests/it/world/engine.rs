@@ -3,6 +3,8 @@
 //! The engine is real; between it and the server stands a way that a test can block.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evercell::model::event::{Event, Verdict};
 use tempfile::TempDir;
@@ -21,6 +23,8 @@ enum Traffic {
     Flows,
     /// It is taken and never answered.
     Hangs,
+    /// What has to do with containers that are there breaks off.
+    Breaks,
     /// What would make a container is answered like this.
     Refused(&'static str, &'static str),
 }
@@ -29,6 +33,8 @@ enum Traffic {
 struct Way {
     directory: TempDir,
     open: Option<DropGuard>,
+    /// How many requests broke off.
+    broken: Arc<AtomicUsize>,
 }
 
 impl Way {
@@ -42,6 +48,7 @@ impl Way {
         let mut way = Self {
             directory,
             open: None,
+            broken: Arc::default(),
         };
         way.becomes(Traffic::Flows);
         way
@@ -58,11 +65,11 @@ impl Way {
         self.ends();
         let listener = UnixListener::bind(self.socket()).unwrap();
         let end = CancellationToken::new();
-        let ended = end.clone();
+        let (ended, broken) = (end.clone(), Arc::clone(&self.broken));
         tokio::spawn(async move {
             let mut carried = JoinSet::new();
             while let Some(Ok((client, _))) = ended.run_until_cancelled(listener.accept()).await {
-                carried.spawn(carry(client, traffic));
+                carried.spawn(carry(client, traffic, Arc::clone(&broken)));
             }
         });
         self.open = Some(end.drop_guard());
@@ -75,6 +82,14 @@ impl Way {
         ]
     }
 
+    /// Waits until more requests have broken off than a connection is tried again that breaks by itself.
+    async fn broke(&self) {
+        eventually("requests have broken off", async || {
+            self.broken.load(Ordering::Relaxed) > 8
+        })
+        .await;
+    }
+
     /// A server that makes each container when it is wanted, but for the one that a start is proved with.
     async fn server(&self) -> Server {
         let [flag, host] = self.arguments();
@@ -82,7 +97,7 @@ impl Way {
     }
 }
 
-async fn carry(mut client: UnixStream, traffic: Traffic) {
+async fn carry(mut client: UnixStream, traffic: Traffic, broken: Arc<AtomicUsize>) {
     let mut engine = UnixStream::connect(engine_socket()).await.unwrap();
     let mut head = vec![0; 4096];
     let length = client.read(&mut head).await.unwrap_or(0);
@@ -100,7 +115,11 @@ async fn carry(mut client: UnixStream, traffic: Traffic) {
             let _ = client.write_all(answer.as_bytes()).await;
             return;
         }
-        Traffic::Flows | Traffic::Refused(..) => {}
+        Traffic::Breaks if head.windows(20).any(|part| part == b"/containers/evercell") => {
+            broken.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        Traffic::Flows | Traffic::Breaks | Traffic::Refused(..) => {}
     }
     if engine.write_all(&head).await.is_ok() {
         let _ = copy_bidirectional(&mut client, &mut engine).await;
@@ -177,6 +196,40 @@ async fn a_server_takes_up_its_sessions_when_the_engine_is_back() {
     way.becomes(Traffic::Flows);
     let next = Server::start_at(server.data_dir(), &arguments).await;
     assert_eq!(next.prints("s", "print(x + 1)").await, "42\n");
+}
+
+#[tokio::test]
+#[ignore = "needs an engine: tests/on_docker.sh runs it"]
+async fn where_an_engine_leads_to_the_agents_its_absence_costs_no_variables() {
+    let mut way = Way::new();
+    let host = way.arguments();
+    let arguments = [
+        &host[0],
+        &host[1],
+        "--docker-link",
+        "exec",
+        "--pool-max",
+        "0",
+    ];
+    let mut server = Server::start_with(&arguments).await;
+    server.open("s").await;
+    server.prints("s", "x = 41; print(x)").await;
+    // Every connection breaks off, and none can be made.
+    way.becomes(Traffic::Breaks);
+    way.broke().await;
+    way.becomes(Traffic::Flows);
+    assert_eq!(server.prints("s", "print(x + 1)").await, "42\n");
+
+    // It is away when another server has just started.
+    server.kill().await;
+    way.broken.store(0, Ordering::Relaxed);
+    way.becomes(Traffic::Breaks);
+    let back = async {
+        way.broke().await;
+        way.becomes(Traffic::Flows);
+    };
+    let (next, ()) = tokio::join!(Server::start_at(server.data_dir(), &arguments), back);
+    assert_eq!(next.prints("s", "print(x + 2)").await, "43\n");
 }
 
 #[tokio::test]
