@@ -165,6 +165,7 @@ class Kernel:
             # An interrupt outside the user's own code: in the display of a result, or in IPython.
             failed = True
             shell.showtraceback((type(raised), raised, None))
+        shell.allow_stdin = False
         if failed and shell.last_error is None:
             shell.last_error = messages.Error("Error", "the cell failed without saying why", [])
         self.flush_c()

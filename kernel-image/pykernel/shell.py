@@ -145,14 +145,15 @@ class Shell(InteractiveShell):
 
     # --- input ----------------------------------------------------------------------------------------------
 
-    allow_stdin = True
+    # Only while a cell runs that may: there is nobody to ask otherwise.
+    allow_stdin = False
     _input_requests = 0
 
     def ask(self, prompt="", password=False):
         """Asks the user for a line and waits for it."""
         if not self.allow_stdin:
             raise StdinNotImplementedError(
-                "this cell was run without allow_stdin, so nobody can answer input()"
+                "nobody can answer input() outside of a cell, or in one that was run without allow_stdin"
             )
         type(self)._input_requests += 1
         request = str(self._input_requests)

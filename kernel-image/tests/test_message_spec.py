@@ -217,6 +217,24 @@ def test_a_comm_handler_that_raises_is_shown_and_costs_nothing_else(kernel):
     assert kernel.result("1") == "1"
 
 
+def test_input_outside_of_a_cell_is_refused_and_never_waits(kernel):
+    kernel.ok(
+        "import asyncio, comm\n"
+        "def target(c, message): input('from a comm')\n"
+        "comm.get_comm_manager().register_target('asks', target)\n"
+        "async def late():\n"
+        "    await asyncio.sleep(0)\n"
+        "    try: input('from a task')\n"
+        "    except Exception as error: print(type(error).__name__)\n"
+        "task = asyncio.get_running_loop().create_task(late())",
+        allow_stdin=True,
+    )
+    kernel.wait(lambda: kernel.text() == "StdinNotImplementedError\n")
+    kernel.call("comm_open", comm_id="x", target_name="asks", data={})
+    assert kernel.messages("asynchronous_error")[-1]["ename"] == "StdinNotImplementedError"
+    assert not kernel.messages("input_request")
+
+
 def test_widgets_open_comms_and_hear_of_changes(kernel):
     kernel.ok(
         "import ipywidgets as w; s = w.IntSlider(value=3); seen = []; s.observe(lambda c: seen.append(c.new), 'value'); s"

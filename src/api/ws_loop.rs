@@ -3,11 +3,12 @@
 //!
 //! Two loops in one task. The reading one carries out commands, also while the writing one waits for a slow client: an interrupt gets
 //! through a flood. The writing one sends replies before events. Both are bounded: a client that sends more commands at once than
-//! it may is not read from until some are answered; one that does not read delays itself alone, since events are pulled from the log.
+//! it may is not read from until some are answered; one that does not read delays itself alone, since events are pulled from the log. When the session
+//! is over, what was under way is answered before the connection is closed.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -21,23 +22,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, Code};
 
-/// How many commands of one client may be under way.
-const COMMANDS: usize = 64;
-
 /// How many replies may wait to be sent.
 const REPLIES: usize = 64;
 
 /// How often a client is asked whether it is there.
 pub(crate) const PING: Duration = Duration::from_secs(20);
 
-/// How long a client may say nothing at all.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
-
 /// After how long a send is taken to have waited for the client.
 const STUCK: Duration = Duration::from_millis(20);
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long what is under way when the session is over may take to be answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// What is borne from a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How many commands may be under way. With more it is not read from.
+    pub(crate) commands: usize,
+    /// How long they may be together, in bytes. One more is read as long as they are shorter.
+    pub(crate) bytes: usize,
+    /// How long it may say nothing at all, while it is read from.
+    pub(crate) silence: Duration,
+}
 
 /// Why the connection is over, as the client is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +57,8 @@ pub(crate) enum End {
     SessionEnded,
     /// The server stops: 1001.
     Stopping,
+    /// The same client has connected once more: 4412.
+    Replaced,
     /// The client sent what is not UTF-8: 1007.
     BadText,
     /// The client sent a longer message than is accepted: 1009.
@@ -79,12 +90,13 @@ pub(crate) trait Events {
 }
 
 /// Serves one client until either side has enough, and says why it ended. `carry_out` is called with each message, in their order, and answers
-/// with messages, or not at all; what it does before it first waits is done in that order.
+/// with messages, or not at all; what it does before it first waits is done in that order. `leave` says when it is over for another reason.
 pub(crate) async fn serve<Socket, E, C, Answer>(
     socket: Socket,
     mut events: E,
     carry_out: C,
-    stopping: &CancellationToken,
+    bounds: Bounds,
+    leave: impl Future<Output = End> + Send,
 ) -> End
 where
     Socket: Stream<Item = Result<Message, ReadFailure>> + Sink<Message> + Send,
@@ -94,16 +106,17 @@ where
 {
     let (mut sink, stream) = socket.split();
     let (replies, outbox) = mpsc::channel(REPLIES);
-    let heard = Heard(Mutex::new(Instant::now()));
+    let heard = Heard::default();
+    let over = CancellationToken::new();
     let end = {
-        let reading = read(stream, &carry_out, replies, &heard);
-        let writing = write(&mut sink, &mut events, outbox, &heard);
+        let reading = read(stream, &carry_out, replies, bounds, &heard, &over);
+        let writing = write(&mut sink, &mut events, outbox, &heard, &over);
         tokio::select! {
             biased;
             end = reading => end,
             end = writing => end,
-            () = heard.silence() => End::Silent,
-            () = stopping.cancelled() => End::Stopping,
+            () = heard.silence(bounds.silence) => End::Silent,
+            end = leave => end,
         }
     };
     // A client that reads nothing cannot be told.
@@ -111,12 +124,14 @@ where
     end
 }
 
-/// Carries out what the client says.
+/// Carries out what the client says, until the session is over; then only what has begun.
 async fn read<S, C, Answer>(
     stream: S,
     carry_out: &C,
     replies: mpsc::Sender<Vec<Message>>,
+    bounds: Bounds,
     heard: &Heard,
+    over: &CancellationToken,
 ) -> End
 where
     S: Stream<Item = Result<Message, ReadFailure>>,
@@ -125,19 +140,25 @@ where
 {
     tokio::pin!(stream);
     let mut under_way = FuturesUnordered::new();
-    loop {
+    let mut bytes = 0;
+    while !over.is_cancelled() {
+        let has_room = under_way.len() < bounds.commands && bytes < bounds.bytes;
+        heard.listens(has_room);
         let message = tokio::select! {
             biased;
-            Some(reply) = under_way.next() => {
+            Some((length, reply)) = under_way.next() => {
+                bytes -= length;
                 // The outbox is gone only when writing has ended, and with it all this.
                 let _ = replies.send(reply).await;
                 continue;
             }
-            message = stream.next(), if under_way.len() < COMMANDS => message,
+            message = stream.next(), if has_room => message,
+            () = over.cancelled() => break,
         };
         heard.now();
         match understand(message) {
             ControlFlow::Continue(message) => {
+                let length = length(&message);
                 let Some(answer) = carry_out(message) else {
                     continue;
                 };
@@ -145,11 +166,28 @@ where
                 // Begun here, so that commands reach the session in the order in which they came.
                 match (&mut answer).now_or_never() {
                     Some(reply) => drop(replies.send(reply).await),
-                    None => under_way.push(answer),
+                    None => {
+                        bytes += length;
+                        under_way.push(async move { (length, answer.await) });
+                    }
                 }
             }
             ControlFlow::Break(end) => return end,
         }
+    }
+    while let Some((_, reply)) = under_way.next().await {
+        let _ = replies.send(reply).await;
+    }
+    // By this whoever writes knows that there is no more.
+    drop(replies);
+    std::future::pending().await
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
     }
 }
 
@@ -170,6 +208,7 @@ async fn write<S, E>(
     events: &mut E,
     mut outbox: mpsc::Receiver<Vec<Message>>,
     heard: &Heard,
+    over: &CancellationToken,
 ) -> End
 where
     S: Sink<Message> + Unpin + Send,
@@ -178,13 +217,26 @@ where
     let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch: VecDeque<Message> = VecDeque::new();
+    // Until when, once the session is over.
+    let mut last_answers = None;
     loop {
         let messages = tokio::select! {
             biased;
-            Some(reply) = outbox.recv() => reply,
+            reply = outbox.recv() => match reply {
+                Some(reply) => reply,
+                None => return End::SessionEnded,
+            },
+            () = sleep_until(last_answers.unwrap_or_else(Instant::now)), if last_answers.is_some() => {
+                return End::SessionEnded;
+            }
             _ = pings.tick() => vec![Message::Ping(Bytes::new())],
-            event = next_event(&mut batch, events) => match event {
+            event = next_event(&mut batch, events), if last_answers.is_none() => match event {
                 Ok(message) => vec![message],
+                Err(End::SessionEnded) => {
+                    over.cancel();
+                    last_answers = Some(Instant::now() + LAST_ANSWERS);
+                    continue;
+                }
                 Err(end) => return end,
             },
         };
@@ -241,9 +293,13 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End, events: 
             1001,
             "the server is stopping; come back with the last seq".to_owned(),
         ),
+        End::Replaced => (
+            4412,
+            "another connection under this session_id has taken the place".to_owned(),
+        ),
         End::BadText => (1007, "messages are UTF-8".to_owned()),
         End::TooLarge => (1009, "the message is too long".to_owned()),
-        End::Silent => (4408, "nothing was heard for a minute".to_owned()),
+        End::Silent => (4408, "nothing was heard for too long".to_owned()),
         End::LogError(error) => {
             // The reason of a close frame is too short for the facts.
             if let Some(message) = events.bad_news(error) {
@@ -267,18 +323,52 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End, events: 
 }
 
 /// When the client was last heard of.
-struct Heard(Mutex<Instant>);
+#[derive(Default)]
+struct Heard(Mutex<Ear>);
+
+struct Ear {
+    last: Instant,
+    /// Whether anything could be heard at all.
+    listens: bool,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        Self {
+            last: Instant::now(),
+            listens: true,
+        }
+    }
+}
 
 impl Heard {
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn ear(&self) -> MutexGuard<'_, Ear> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the client has said nothing for too long.
-    async fn silence(&self) {
+    fn now(&self) {
+        self.ear().last = Instant::now();
+    }
+
+    /// The client is read from, or it is not: then its silence is ours.
+    fn listens(&self, listens: bool) {
+        let mut ear = self.ear();
+        if listens && !ear.listens {
+            ear.last = Instant::now();
+        }
+        ear.listens = listens;
+    }
+
+    /// Waits until the client has said nothing for so long.
+    async fn silence(&self, limit: Duration) {
         loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + SILENCE;
-            if until <= Instant::now() {
+            let now = Instant::now();
+            let until = {
+                let ear = self.ear();
+                let since = if ear.listens { ear.last } else { now };
+                since + limit
+            };
+            if until <= now {
                 return;
             }
             sleep_until(until).await;

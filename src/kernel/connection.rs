@@ -75,7 +75,7 @@ pub enum Occurrence {
     /// Bytes were written. They may end within a character.
     Stream(StreamName, Bytes),
     /// A message, with its binary parts.
-    Message(Box<Message>, Vec<Bytes>),
+    Message(Box<Message>, Vec<Bytes>, u64),
     /// The reply to a request.
     Reply(NumberedReply),
     /// What the execution used whose reply comes next.

@@ -398,7 +398,7 @@ impl Launcher {
             let event = claimed.events.next().await.ok_or(KernelError::Closed)?;
             claimed.frame = claimed.frame.max(event.frame);
             match event.what {
-                Occurrence::Message(message, _) => {
+                Occurrence::Message(message, ..) => {
                     if let Message::Ready { python, .. } = *message {
                         claimed.python = python;
                     }

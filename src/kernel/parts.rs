@@ -20,6 +20,14 @@ pub(super) struct Whole {
     pub(super) buffers: Vec<Bytes>,
 }
 
+impl Whole {
+    /// How long it is, all in all.
+    pub(super) fn bytes(&self) -> u64 {
+        let buffers: usize = self.buffers.iter().map(Bytes::len).sum();
+        (self.json.len() + buffers) as u64
+    }
+}
+
 impl Parts {
     /// Adds a part; the message, or what is wrong with it, if that was the last.
     pub(super) fn add(&mut self, frame: Frame) -> Option<Result<Whole, String>> {

@@ -265,10 +265,10 @@ pub enum Event {
         /// The limit.
         limit_bytes: u64,
     },
-    /// Something is being done to stop the running cell.
+    /// Something is being done to stop what runs.
     Interrupted {
-        /// The cell.
-        cell: CellId,
+        /// The cell; none if it is what runs between cells, such as what a comm message set off.
+        cell: Option<CellId>,
         /// Why.
         reason: InterruptReason,
         /// How.
@@ -331,6 +331,7 @@ impl Event {
             | Self::ExecuteResult { cell, .. }
             | Self::Error { cell, .. }
             | Self::ClearOutput { cell, .. }
+            | Self::Interrupted { cell, .. }
             | Self::Comm { cell, .. } => *cell,
             Self::CellQueued { cell, .. }
             | Self::CellStarted { cell, .. }
@@ -339,7 +340,6 @@ impl Event {
             | Self::DeadlineWarning { cell, .. }
             | Self::DeadlineExtended { cell, .. }
             | Self::MemoryWarning { cell, .. }
-            | Self::Interrupted { cell, .. }
             | Self::CellFinished { cell, .. } => Some(*cell),
         }
     }

@@ -8,6 +8,7 @@
 mod acts;
 mod adopt;
 mod aside;
+mod between;
 mod cells;
 mod checkpoints;
 mod commands;
@@ -42,6 +43,7 @@ use crate::model::settings::Settings;
 use crate::store::{SessionKey, Store, StoreError};
 use acts::Act;
 pub(super) use adopt::{Beginning, Remains};
+pub(super) use between::Between;
 use checkpoints::{Later, Wish};
 use kernel::KernelState;
 use running::Running;
@@ -86,6 +88,8 @@ pub(super) struct Actor {
     pub(super) asks: HashMap<u64, Reply<serde_json::Map<String, serde_json::Value>>>,
     /// The comm messages of clients that the kernel is not done with: their requests, and where they stand in the log.
     pub(super) comms: BTreeMap<u64, Seq>,
+    /// What runs while no cell does.
+    pub(super) between: Between,
     /// Who waits for what the agent will say of a checkpoint, by the number of the request.
     pub(super) wishes: HashMap<u64, Wish>,
     /// Who waits for a kernel, to hold it or to go back.
@@ -193,6 +197,7 @@ impl Actor {
     /// Commits what has happened, acts upon it, and lets the next cell begin if it can.
     async fn settle(&mut self) {
         let stalled = self.retry_at.is_some_and(|retry| retry > Instant::now());
+        self.attend();
         if !stalled {
             self.do_later();
             self.begin_next();
@@ -299,11 +304,17 @@ impl Actor {
     fn next_due(&self) -> Instant {
         let idle = (self.running.is_none() && self.queue.is_empty()).then(|| self.idle_end());
         let running = self.running.as_ref().map(Running::next_due);
-        [idle, running, self.kernel.due(), self.retry_at]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        [
+            idle,
+            running,
+            self.between_next(),
+            self.kernel.due(),
+            self.retry_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn idle_end(&self) -> Instant {
@@ -317,6 +328,7 @@ impl Actor {
         }
         self.kernel_due(now);
         self.cell_due(now);
+        self.between_due(now);
         ControlFlow::Continue(())
     }
 

@@ -35,7 +35,7 @@ pub(crate) enum Command {
         by: Duration,
         reply: Reply<Deadlines>,
     },
-    /// Interrupts the running cell and aborts the cells behind it. Does nothing when none runs.
+    /// Interrupts the running cell, or what a comm message has set off, and aborts the cells that wait.
     Interrupt {
         cell: Option<CellId>,
         reply: Reply<Interruption>,
@@ -67,6 +67,7 @@ pub(crate) enum Command {
     /// A request that the kernel answers between cells: completion, inspection, variables.
     Ask {
         request: Request,
+        patience: Patience,
         reply: Reply<serde_json::Map<String, Value>>,
     },
     /// A client's comm message. Recorded in the log.
@@ -93,6 +94,16 @@ pub(crate) enum Command {
     },
     /// Ends the session's task, but not the session: another server is to go on with it.
     Leave { reply: Reply<()> },
+}
+
+/// Whether somebody who asks while a cell runs waits for its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// He is refused.
+    #[default]
+    None,
+    /// The question waits in the kernel, before the cells that wait here.
+    Waits,
 }
 
 impl Command {

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{
-    CellRequest, Command, Deadlines, Denied, Held, InputAnswer, Interruption, Queued, Reply,
-    SessionError, WentBack,
+    CellRequest, Command, Deadlines, Denied, Held, InputAnswer, Interruption, Patience, Queued,
+    Reply, SessionError, WentBack,
 };
 use super::log::EventLog;
 use super::readers::Readers;
@@ -32,6 +32,7 @@ pub struct SessionHandle {
     pub(super) log: Arc<EventLog>,
     pub(super) readers: Readers,
     pub(super) stopping: CancellationToken,
+    pub(super) patience: Patience,
 }
 
 impl SessionHandle {
@@ -86,7 +87,7 @@ impl SessionHandle {
         self.ask(|reply| Command::Extend { cell, by, reply }).await
     }
 
-    /// Interrupts the running cell, if it is the one that is named or none is, and aborts the cells behind it.
+    /// Interrupts what runs, if it is the cell that is named or none is, and aborts the cells that wait.
     ///
     /// # Errors
     /// The named cell does not run.
@@ -150,6 +151,14 @@ impl SessionHandle {
     /// None waits, or not this one.
     pub async fn answer_input(&self, answer: InputAnswer) -> Result<(), SessionError> {
         self.ask(|reply| Command::Input { answer, reply }).await
+    }
+
+    /// The same session, asked by somebody who waits for the end of the cell that runs.
+    pub fn patient(&self) -> Self {
+        Self {
+            patience: Patience::Waits,
+            ..self.clone()
+        }
     }
 
     /// Completions at a cursor, which counts code points.
@@ -240,19 +249,6 @@ impl SessionHandle {
         self.ask(|reply| Command::Label { changes, reply }).await
     }
 
-    /// Waits until the kernel is neither being made nor replaced nor running a cell: until it may answer, or is gone.
-    pub async fn settled(&self) {
-        let mut view = self.view.clone();
-        let waits = |view: &SessionView| {
-            matches!(
-                view.status,
-                Status::Starting | Status::Restarting | Status::Busy
-            )
-        };
-        // An error means that the session's task is gone, which whoever asks it next is told.
-        let _ = view.wait_for(|view| !waits(view)).await;
-    }
-
     /// Waits until the kernel is neither being made nor replaced.
     pub async fn started(&self) {
         let mut view = self.view.clone();
@@ -283,7 +279,13 @@ impl SessionHandle {
         &self,
         request: Request,
     ) -> Result<T, SessionError> {
-        let body = self.ask(|reply| Command::Ask { request, reply }).await?;
+        let patience = self.patience;
+        let ask = |reply| Command::Ask {
+            request,
+            patience,
+            reply,
+        };
+        let body = self.ask(ask).await?;
         serde_json::from_value(Value::Object(body))
             .map_err(|_| Denied::Kernel("the kernel's answer makes no sense".to_owned()).into())
     }

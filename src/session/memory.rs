@@ -29,6 +29,8 @@ pub(super) struct Memory {
     pub(super) running: Option<RunningMemory>,
     /// The comm messages that the kernel was not done with, by the number of the request.
     pub(super) comms: BTreeMap<u64, Seq>,
+    /// How far the attempt had come to stop what ran while no cell did.
+    pub(super) stopping_between: Option<(InterruptReason, Rung)>,
     /// How long cells that wait may run, in milliseconds, where that is not what they were accepted with.
     pub(super) limits: BTreeMap<CellId, u64>,
     /// How far readers have come. Written with the rest, and no reason to write it.
@@ -127,6 +129,9 @@ pub(super) struct OutputMemory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RunningMemory {
     pub(super) cell: CellId,
+    /// The event with which it began.
+    #[serde(default)]
+    pub(super) begun: Seq,
     pub(super) execution_count: Option<u32>,
     pub(super) started_at_ms: UnixMillis,
     /// For how long its clock has stood still.

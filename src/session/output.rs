@@ -18,7 +18,7 @@ const TEXT_MAX: usize = 256 * 1024;
 pub(super) struct Output {
     stdout: Utf8Tail,
     stderr: Utf8Tail,
-    /// What the running cell has written and shown, in bytes.
+    /// What the running cell has put out, in bytes; or what was put out since the last thing that the kernel was given to do is done.
     pub(super) bytes: u64,
 }
 
@@ -71,12 +71,12 @@ impl Output {
 
     /// The event of a message; none for those that are no output.
     pub(super) fn message(
-        &mut self,
+        &self,
         cell: Option<CellId>,
         message: Message,
         buffers: &[Bytes],
     ) -> Option<Event> {
-        let event = match message {
+        Some(match message {
             Message::DisplayData(Display {
                 data,
                 metadata,
@@ -115,22 +115,7 @@ impl Output {
             Message::CommMsg(comm) => comm_event(cell, CommAction::Msg, comm, buffers),
             Message::CommClose(comm) => comm_event(cell, CommAction::Close, comm, buffers),
             Message::Ready { .. } | Message::InputRequest { .. } => return None,
-        };
-        self.bytes += shown_bytes(&event);
-        Some(event)
-    }
-}
-
-/// How much a bundle shows, in bytes of its texts.
-fn shown_bytes(event: &Event) -> u64 {
-    match event {
-        Event::DisplayData { data, .. }
-        | Event::UpdateDisplayData { data, .. }
-        | Event::ExecuteResult { data, .. } => data
-            .values()
-            .map(|value| value.as_str().map_or(0, str::len) as u64)
-            .sum(),
-        _ => 0,
+        })
     }
 }
 

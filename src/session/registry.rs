@@ -436,6 +436,7 @@ impl Sessions {
             running: None,
             asks: std::collections::HashMap::new(),
             comms: std::collections::BTreeMap::new(),
+            between: super::actor::Between::default(),
             wishes: std::collections::HashMap::new(),
             later: std::collections::VecDeque::new(),
             checkpoints: Vec::new(),
@@ -462,6 +463,7 @@ impl Sessions {
             log: log.clone(),
             readers,
             stopping: self.shared.stopping.clone(),
+            patience: super::command::Patience::default(),
         };
         let over = CancellationToken::new();
         let life = Life {

@@ -66,6 +66,8 @@ pub enum Status {
 pub struct RunningView {
     /// The cell.
     pub cell: CellId,
+    /// The event with which it began.
+    pub begun: Seq,
     /// Since when.
     pub started_at_ms: UnixMillis,
     /// When it will be stopped.

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod api;
+mod between;
 mod checkpoints;
 mod deadlines;
 mod lifecycle;

@@ -172,10 +172,14 @@ def test_buffers_go_both_ways(page):
         b"".join(number.to_bytes(4, "big") for number in [2, *edges]) + text + b"new\x00bytes"
     )
     assert text_of(page.run("bytes(image.value)")[1]) == repr(b"new\x00bytes")
-    page.run("image.value = b'again'")
-    page.run(
+    _, seen = page.run("image.value = b'again'")
+    [update] = [m for m in seen if m["msg_type"] == "comm_msg" and m["content"]["comm_id"] == comm]
+    assert (update["content"]["data"]["buffer_paths"], update["buffers"]) == ([["value"]], [b"again"])
+    _, seen = page.run(
         "import comm\nc = comm.create_comm(target_name='t')\nc.send({'n': 1}, buffers=[b'\\x00\\x01', memoryview(b'zz')])"
     )
+    [sent] = [m for m in seen if m["msg_type"] == "comm_msg" and m["content"]["data"] == {"n": 1}]
+    assert sent["buffers"] == [b"\x00\x01", b"zz"]
 
 
 def test_a_progress_bar_and_figures_of_all_libraries_are_shown(page):

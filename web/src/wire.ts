@@ -106,7 +106,7 @@ interface EventFields {
   deadline_warning: OfCell & { deadline_at_ms: Millis; extendable_ms: number };
   deadline_extended: OfCell & { by_ms: number; limit_ms: number; deadline_at_ms?: Millis; extendable_ms: number };
   memory_warning: OfCell & { used_bytes: number; limit_bytes: number };
-  interrupted: OfCell & { reason: string; rung: string };
+  interrupted: MaybeOfCell & { reason: string; rung: string };
   comm: MaybeOfCell & CommMessage & { from: "kernel" | "client" };
   comm_handled: { at_seq: Seq; error?: string };
   /** Of the live view only: text that is left out for a reader who came late. */

@@ -1,6 +1,7 @@
 //! The WebSocket of a kernel: takes the connection, and hands it to the loop that serves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
@@ -19,7 +20,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::extract::SessionPath;
 use crate::api::native::ws::read_failure;
 use crate::api::serve::Place;
-use crate::api::ws_loop::serve;
+use crate::api::ws_loop::{Bounds, End, serve};
 
 /// What a client offers beside its token, so that a browser takes the answer for one.
 const WITH_TOKEN: &str = "v1.token.websocket.jupyter.org";
@@ -29,6 +30,14 @@ const READ_BUFFER: usize = 16 * 1024;
 
 /// The longest name of a client, in bytes.
 const NAME: usize = 256;
+
+/// What is borne from a client. A notebook is sent at once, and its cells wait here; what it sends behind them is read all the same. It is heard of
+/// when it answers pings, and clients of a gateway need not do so for longer than from others.
+const BOUNDS: Bounds = Bounds {
+    commands: 4096,
+    bytes: 2 * MESSAGE,
+    silence: Duration::from_secs(120),
+};
 
 /// Who connects.
 #[derive(Debug, Deserialize)]
@@ -77,20 +86,14 @@ pub(crate) async fn connect(
             busy.clone(),
         );
         let desk = Desk::new(api.clone(), session, connection.clone(), framing, busy);
-        // The server stops, or the client has another connection.
-        let leave = api.config.stopping.child_token();
-        let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
-        let end = {
-            let serving = serve(socket, feed, |message| desk.take(message), &leave);
-            tokio::pin!(serving);
+        let leave = async {
             tokio::select! {
-                end = &mut serving => end,
-                () = connection.replaced.cancelled() => {
-                    leave.cancel();
-                    serving.await
-                }
+                () = api.config.stopping.cancelled() => End::Stopping,
+                () = connection.replaced.cancelled() => End::Replaced,
             }
         };
+        let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
+        let end = serve(socket, feed, |message| desk.take(message), BOUNDS, leave).await;
         tracing::debug!(session.id = %id, ?end, "a Jupyter client left");
         drop(place);
     }))

@@ -1,19 +1,35 @@
-//! Which clients are connected to which kernels. A client that connects again under the same `session_id` takes the place of its older connection.
+//! Which clients are connected to which kernels. A client that connects again under the same `session_id` takes the place of its older connection. But not
+//! right after that: clients connect again by themselves, and two under one name would take the place of each other for ever. Such a connection is a
+//! guest's, who is told the same, and does not move the position of whoever has the place.
 //!
 //! How far a client has come is what it has acknowledged: behind what it is sent goes a WebSocket ping with the position, and whoever gets so far
 //! answers it by itself. The session remembers it. What was sent and not acknowledged when a connection broke is sent again, with the same ids.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::event::Seq;
 use crate::model::id::SessionId;
 use crate::session::SessionHandle;
 
-/// The clients of a kernel by their names, each with what ends its connection.
-type Connected = HashMap<Arc<str>, CancellationToken>;
+/// How long a place that was taken from another connection is not taken again.
+const PEACE: Duration = Duration::from_secs(10);
+
+/// Who is connected under a name.
+#[derive(Debug)]
+struct Place {
+    /// What ends the connection.
+    replaced: CancellationToken,
+    /// When it took the place of another one.
+    taken: Option<Instant>,
+}
+
+/// The clients of a kernel by their names.
+type Connected = HashMap<Arc<str>, Place>;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -30,6 +46,7 @@ pub(crate) struct Connection {
     pub(crate) from: Seq,
     /// Cancelled when the same client has connected again.
     pub(crate) replaced: CancellationToken,
+    is_guest: bool,
 }
 
 impl Clients {
@@ -37,14 +54,26 @@ impl Clients {
     pub(crate) fn connect(self: &Arc<Self>, session: SessionHandle, name: &str) -> Connection {
         let replaced = CancellationToken::new();
         let name: Arc<str> = name.into();
-        let stale = self
-            .lock()
-            .entry(session.id().clone())
-            .or_default()
-            .insert(name.clone(), replaced.clone());
-        if let Some(stale) = stale {
-            stale.cancel();
-        }
+        let is_guest = {
+            let mut kernels = self.lock();
+            let places = kernels.entry(session.id().clone()).or_default();
+            let stale = places.get(&name);
+            let is_guest = stale
+                .and_then(|place| place.taken)
+                .is_some_and(|taken| taken.elapsed() < PEACE);
+            if !is_guest {
+                let taken = stale.map(|stale| {
+                    stale.replaced.cancel();
+                    Instant::now()
+                });
+                let place = Place {
+                    replaced: replaced.clone(),
+                    taken,
+                };
+                places.insert(name.clone(), place);
+            }
+            is_guest
+        };
         let head = session.log().head();
         // A log that was deleted and begun anew does not reach so far.
         let from = session.seen(&name).map_or(head, |seen| seen.min(head));
@@ -55,6 +84,7 @@ impl Clients {
             name,
             from,
             replaced,
+            is_guest,
         }
     }
 
@@ -72,10 +102,17 @@ impl Clients {
 impl Connection {
     /// The client has acknowledged so much.
     pub(crate) fn saw(&self, seq: Seq) {
-        // What was never said cannot have been heard.
-        if seq <= self.session.log().head() {
+        // What was never said cannot have been heard; and what a guest has heard, the one whose place it is may not have.
+        if seq <= self.session.log().head() && !(self.is_guest && self.is_host_there()) {
             self.session.saw(&self.name, seq);
         }
+    }
+
+    fn is_host_there(&self) -> bool {
+        let kernels = self.clients.lock();
+        kernels
+            .get(self.session.id())
+            .is_some_and(|places| places.contains_key(&self.name))
     }
 }
 
@@ -85,8 +122,8 @@ impl Drop for Connection {
         let Some(clients) = kernels.get_mut(self.session.id()) else {
             return;
         };
-        // Not if another connection has taken the place.
-        if !self.replaced.is_cancelled() {
+        // Not if another connection has taken the place, or had it all the time.
+        if !self.is_guest && !self.replaced.is_cancelled() {
             clients.remove(&self.name);
         }
         if clients.is_empty() {

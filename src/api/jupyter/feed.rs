@@ -12,7 +12,7 @@ use super::story::{Audience, Story};
 use super::wire::{Channel, Framing, Object};
 use crate::api::error::ApiError;
 use crate::api::ws_loop::Events;
-use crate::model::event::{Envelope, Seq};
+use crate::model::event::{CellStatus, Envelope, Event, Seq};
 use crate::model::id::{CellId, SessionId};
 use crate::session::log::{EventLog, ReadError, Subscription};
 use crate::session::{SessionError, Sessions, StoredEvent};
@@ -22,6 +22,9 @@ const LOOK_BACK: u64 = 256;
 
 /// How many bytes of them.
 const LOOK_BACK_BYTES: usize = 1024 * 1024;
+
+/// How many cells are looked at to find the last one that has run.
+const SOME_CELLS: usize = 32;
 
 /// The request that the kernel is busy with, as all parts of a connection know it.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +99,8 @@ impl Feed {
     /// Finds out what was under way where the client begins: what runs, what asks, which comm messages the kernel has before it.
     async fn begin(&mut self) -> Result<(), ApiError> {
         let from = self.connection.from;
+        // Before anything is read: what runs now and began before that place has not ended before it.
+        let view = self.sessions.view(&self.session).await?;
         let first = self.log.first().max(1) - 1;
         let after = from.saturating_sub(LOOK_BACK).max(first);
         let mut story = Story::new(&self.session);
@@ -121,11 +126,18 @@ impl Feed {
             // Nobody is told what was before.
             story.take();
         }
-        // A cell that began longer ago than that.
-        let view = self.sessions.view(&self.session).await?;
-        if let Some(running) = view.running.filter(|_| from == view.head) {
+        // A cell that began longer ago than that, or was the last to end.
+        if let Some(running) = view.running.filter(|running| running.begun <= from)
+            && !story.knows_running()
+        {
             story.introduce(running.cell, self.accepted(running.cell).await?);
             story.runs(running.cell);
+        }
+        if !story.knows_last()
+            && let Some(cell) = self.ended_last(from).await?
+        {
+            story.introduce(cell, self.accepted(cell).await?);
+            story.ended_last(cell);
         }
         self.story = story;
         if let Some(header) = self.story.busy_with() {
@@ -135,6 +147,22 @@ impl Feed {
         }
         self.begun = true;
         Ok(())
+    }
+
+    /// The cell that was the last to end, having run, up to a place; none if there are many newer ones.
+    async fn ended_last(&self, from: Seq) -> Result<Option<CellId>, ApiError> {
+        for row in self.sessions.last_cells(&self.session, SOME_CELLS).await? {
+            let Some(finished) = row.finished.filter(|finished| *finished <= from) else {
+                continue;
+            };
+            let finished = self.event(finished).await?.map(|envelope| envelope.event);
+            if let Some(Event::CellFinished { status, .. }) = finished
+                && status != CellStatus::Aborted
+            {
+                return Ok(Some(row.cell));
+            }
+        }
+        Ok(None)
     }
 
     /// The event that accepted a cell; none if it was trimmed.

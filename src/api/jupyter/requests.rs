@@ -16,13 +16,14 @@ use super::clients::Connection;
 use super::feed::Busy;
 use super::header::{Client, VERSION, answer};
 use super::history;
-use super::room::{self, Submitted};
+use super::kernels;
+use super::room::{Room, Submitted};
 use super::wire::{Channel, Frame, Framing, Object, text};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::model::event::{CommAction, CommMessage};
 use crate::model::id::SessionId;
-use crate::session::{CellRequest, Denied, InputAnswer, SessionError, SessionHandle};
+use crate::session::{CellRequest, InputAnswer, SessionError, SessionHandle};
 
 /// Where a client's requests arrive.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ struct Shared {
     framing: Framing,
     busy: Busy,
     /// Held by whoever submits a cell or a comm message: they reach the session in the order in which they came.
-    turn: Mutex<()>,
+    turn: Mutex<Room>,
 }
 
 /// Why a request is not answered as it was meant: as an exception, since Jupyter knows no other way.
@@ -127,12 +128,12 @@ impl Desk {
         busy: Busy,
     ) -> Self {
         Self(Arc::new(Shared {
+            turn: Mutex::new(Room::new(session.clone())),
             api,
             session,
             connection,
             framing,
             busy,
-            turn: Mutex::new(()),
         }))
     }
 
@@ -215,9 +216,7 @@ impl Shared {
             "complete" => {
                 let at: AtCursor = serde_json::from_value(content()).map_err(Refusal::bad)?;
                 let cursor = at.cursor();
-                let found = self
-                    .between_cells(|| self.session.complete(at.code.clone(), cursor))
-                    .await?;
+                let found = self.between_cells().await.complete(at.code, cursor).await?;
                 let (start, end) = (found.start, found.end);
                 let texts: Vec<&str> = found.matches.iter().map(|one| one.text.as_str()).collect();
                 let typed = |one: &crate::session::Completion| {
@@ -241,7 +240,9 @@ impl Shared {
                 let at: AtCursor = serde_json::from_value(content()).map_err(Refusal::bad)?;
                 let (cursor, detail) = (at.cursor(), at.detail_level.min(1));
                 let found = self
-                    .between_cells(|| self.session.inspect(at.code.clone(), cursor, detail))
+                    .between_cells()
+                    .await
+                    .inspect(at.code, cursor, detail)
                     .await?;
                 Ok(
                     json!({"status": "ok", "found": found.found, "data": found.data, "metadata": {}}),
@@ -249,12 +250,10 @@ impl Shared {
             }
             "is_complete" => {
                 let code = text(&frame.content, "code").to_owned();
-                Ok(self
-                    .between_cells(|| self.session.is_complete(code.clone()))
-                    .await?)
+                Ok(self.between_cells().await.is_complete(code).await?)
             }
             "comm_info" => {
-                let found = self.between_cells(|| self.session.comm_info()).await?;
+                let found = self.between_cells().await.comm_info().await?;
                 let target = frame.content.get("target_name").and_then(Value::as_str);
                 let all = found["comms"].as_object().into_iter().flatten();
                 let comms: Object = all
@@ -278,8 +277,10 @@ impl Shared {
                 if is_restart(frame) {
                     self.session.restart().await?;
                 } else {
-                    let id = self.session.id();
-                    self.api.sessions.delete(id).await?;
+                    // On its own: the session's end is that of this connection, and what is left is removed all the same.
+                    let (api, id) = (self.api.clone(), self.session.id().clone());
+                    let removing = tokio::spawn(async move { kernels::remove(&api, &id).await });
+                    removing.await.map_err(Refusal::bad)??;
                 }
                 Ok(json!({"status": "ok", "restart": is_restart(frame)}))
             }
@@ -298,19 +299,10 @@ impl Shared {
         }
     }
 
-    /// Asks the kernel what it answers between cells, and waits for the cells before it as one would in the queue of the shell.
-    async fn between_cells<T, Answer>(&self, ask: impl Fn() -> Answer) -> Result<T, SessionError>
-    where
-        Answer: Future<Output = Result<T, SessionError>>,
-    {
-        loop {
-            self.session.settled().await;
-            match ask().await {
-                // Another cell has come in between.
-                Err(SessionError::Denied(Denied::KernelBusy)) => tokio::task::yield_now().await,
-                answer => return answer,
-            }
-        }
+    /// Whom to ask what the kernel answers between cells: after the one that runs, as in the queue of the shell.
+    async fn between_cells(&self) -> SessionHandle {
+        self.session.started().await;
+        self.session.patient()
     }
 
     async fn execute(&self, frame: &Frame) -> Result<Submitted, Refusal> {
@@ -319,15 +311,16 @@ impl Shared {
         let request = CellRequest {
             silent: execute.silent,
             store_history: execute.store_history.unwrap_or(!execute.silent),
-            stop_on_error: execute.stop_on_error.unwrap_or(true),
+            // Nobody sees that a silent one has failed.
+            stop_on_error: execute.stop_on_error.unwrap_or(true) && !execute.silent,
             allow_stdin: execute.allow_stdin,
             user_expressions: execute.user_expressions.unwrap_or_default(),
             client: Some(Client::write(&self.connection.name, &frame.header)),
             ..CellRequest::new(execute.code)
         };
         let arrived = self.session.log().head();
-        let _turn = self.turn.lock().await;
-        Ok(room::submit(&self.session, request, arrived).await?)
+        let mut room = self.turn.lock().await;
+        Ok(room.submit(request, arrived).await?)
     }
 
     async fn comm(&self, frame: &Frame, kind: &str) -> Result<(), Refusal> {

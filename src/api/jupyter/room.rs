@@ -19,68 +19,80 @@ pub(crate) enum Submitted {
     Aborted,
 }
 
-/// Submits a cell that came when the log ended at `arrived`; waits for room.
-///
-/// # Errors
-/// As [`SessionHandle::execute`].
-pub(crate) async fn submit(
-    session: &SessionHandle,
-    request: CellRequest,
-    arrived: Seq,
-) -> Result<Submitted, SessionError> {
-    let mut meanwhile = session.log().subscribe(arrived);
-    loop {
-        while meanwhile.position() < session.log().head() {
-            if read(session, &mut meanwhile).await? == Ends::Aborted {
+/// Where the cells of one connection wait, one after the other.
+#[derive(Debug)]
+pub(crate) struct Room {
+    session: SessionHandle,
+    /// What has become of cells, read on from one that waits to the next.
+    log: Subscription,
+    /// Where the log said last that the queue was aborted.
+    aborted: Seq,
+}
+
+impl Room {
+    /// A room in which nobody waits.
+    pub(crate) fn new(session: SessionHandle) -> Self {
+        Self {
+            log: session.log().subscribe(session.log().head()),
+            session,
+            aborted: 0,
+        }
+    }
+
+    /// Submits a cell that came when the log ended at `arrived`; waits until the queue has room. Whoever is let in came after those before.
+    ///
+    /// # Errors
+    /// As [`SessionHandle::execute`].
+    pub(crate) async fn submit(
+        &mut self,
+        request: CellRequest,
+        arrived: Seq,
+    ) -> Result<Submitted, SessionError> {
+        if self.log.position() < arrived {
+            // What was before it does not concern it, nor those behind.
+            self.log = self.session.log().subscribe(arrived);
+        }
+        loop {
+            while self.log.position() < self.session.log().head() {
+                self.read().await?;
+            }
+            if self.aborted > arrived {
                 return Ok(Submitted::Aborted);
             }
-        }
-        match session.execute(request.clone()).await {
-            Ok(_) => return Ok(Submitted::Accepted),
-            Err(SessionError::Denied(Denied::QueueFull { .. })) => loop {
-                match read(session, &mut meanwhile).await? {
-                    Ends::None => {}
-                    Ends::Some => break,
-                    Ends::Aborted => return Ok(Submitted::Aborted),
-                }
-            },
-            Err(SessionError::Denied(Denied::Busy)) => sleep(AGAIN).await,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether cells have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    None,
-    Some,
-    /// Some of them without having run, since something befell the queue.
-    Aborted,
-}
-
-/// Reads on; waits for something to read.
-async fn read(session: &SessionHandle, log: &mut Subscription) -> Result<Ends, SessionError> {
-    let events = match log.next().await {
-        Ok(Some(events)) => events,
-        Ok(None) => return Err(Denied::Ended.into()),
-        Err(ReadError::Store(error)) => return Err(error.into()),
-        Err(ReadError::Trimmed { .. } | ReadError::Ahead { .. }) => {
-            *log = session.log().subscribe(session.log().head());
-            return Ok(Ends::Some);
-        }
-    };
-    let mut ends = Ends::None;
-    for event in events {
-        let envelope = serde_json::from_slice::<Envelope>(&event.json).ok();
-        if let Some(Event::CellFinished { status, cause, .. }) =
-            envelope.map(|envelope| envelope.event)
-        {
-            if status == CellStatus::Aborted && cause != Some(Cause::Cancelled) {
-                return Ok(Ends::Aborted);
+            match self.session.execute(request.clone()).await {
+                Ok(_) => return Ok(Submitted::Accepted),
+                // Until a cell has ended.
+                Err(SessionError::Denied(Denied::QueueFull { .. })) => while !self.read().await? {},
+                Err(SessionError::Denied(Denied::Busy)) => sleep(AGAIN).await,
+                Err(error) => return Err(error),
             }
-            ends = Ends::Some;
         }
     }
-    Ok(ends)
+
+    /// Reads on; waits for something to read. Says whether cells may have ended.
+    async fn read(&mut self) -> Result<bool, SessionError> {
+        let events = match self.log.next().await {
+            Ok(Some(events)) => events,
+            Ok(None) => return Err(Denied::Ended.into()),
+            Err(ReadError::Store(error)) => return Err(error.into()),
+            Err(ReadError::Trimmed { .. } | ReadError::Ahead { .. }) => {
+                self.log = self.session.log().subscribe(self.session.log().head());
+                return Ok(true);
+            }
+        };
+        let mut ended = false;
+        for event in events {
+            let envelope = serde_json::from_slice::<Envelope>(&event.json).ok();
+            if let Some(Event::CellFinished { status, cause, .. }) =
+                envelope.map(|envelope| envelope.event)
+            {
+                ended = true;
+                // Something has befallen the queue; more than one cell that somebody took out.
+                if status == CellStatus::Aborted && cause != Some(Cause::Cancelled) {
+                    self.aborted = event.seq;
+                }
+            }
+        }
+        Ok(ended)
+    }
 }

@@ -1,4 +1,5 @@
-//! Jupyter's sessions: a notebook's path beside the kernel that runs it. Kept as labels of the kernel's own session, so that they outlive a restart of the server.
+//! Jupyter's sessions: a notebook's path beside the kernel that runs it. Each is kept as a label of the kernel's own session, so that they outlive a restart
+//! of the server. A kernel may have several; it ends with any of them, and they with it, as with Jupyter's server.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::kernels::{self, Wanted};
@@ -16,11 +17,48 @@ use crate::api::error::{ApiError, Code};
 use crate::model::id::SessionId;
 use crate::session::view::SessionView;
 
-/// The labels in which a session is kept.
-const ID: &str = "jupyter.session";
-const PATH: &str = "jupyter.path";
-const NAME: &str = "jupyter.name";
-const TYPE: &str = "jupyter.type";
+/// What the name of a label begins with in which a session is kept; its id follows.
+const LABEL: &str = "jupyter.session.";
+
+/// What is kept of a session, beside its id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    path: String,
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// A session, with the kernel that it is kept with.
+struct Found {
+    view: SessionView,
+    id: String,
+    kept: Kept,
+}
+
+impl Found {
+    /// As Jupyter's clients know it.
+    fn model(&self, api: &Api) -> Value {
+        let Kept { path, name, kind } = &self.kept;
+        let mut model = json!({
+            "id": self.id,
+            "path": path,
+            "name": name,
+            "type": kind,
+            "kernel": kernels::model(api, &self.view),
+        });
+        if kind == "notebook" {
+            model["notebook"] = json!({"path": path, "name": name});
+        }
+        model
+    }
+}
+
+/// The label in which a session is kept.
+fn label(id: &str, kept: &Kept) -> (String, String) {
+    let kept = serde_json::to_string(kept).expect("a session is made of texts");
+    (format!("{LABEL}{id}"), kept)
+}
 
 /// What a session is asked to be.
 #[derive(Debug, Default, Deserialize)]
@@ -70,36 +108,23 @@ fn missing(field: &str) -> ApiError {
     )
 }
 
-/// A session, as Jupyter's clients know one; none for a kernel that has none.
-fn model(api: &Api, view: &SessionView) -> Option<Value> {
-    let labels = &view.settings.labels;
-    let label = |name: &str| labels.get(name).map_or("", String::as_str);
-    let id = labels.get(ID)?;
-    let mut model = json!({
-        "id": id,
-        "path": label(PATH),
-        "name": label(NAME),
-        "type": label(TYPE),
-        "kernel": kernels::model(api, view),
-    });
-    if label(TYPE) == "notebook" {
-        model["notebook"] = json!({"path": label(PATH), "name": label(NAME)});
-    }
-    Some(model)
+/// The sessions that are open.
+fn open_ones(api: &Api) -> impl Iterator<Item = Found> {
+    api.sessions.open_ones().into_iter().flat_map(|view| {
+        let labels = view.settings.labels.clone();
+        labels.into_iter().filter_map(move |(label, kept)| {
+            Some(Found {
+                id: label.strip_prefix(LABEL)?.to_owned(),
+                // Whoever else writes labels may write what he likes.
+                kept: serde_json::from_str(&kept).ok()?,
+                view: view.clone(),
+            })
+        })
+    })
 }
 
-/// The kernel of the session whose label has this value.
-fn kernel_of(api: &Api, label: &str, value: &str) -> Option<SessionView> {
-    let open = api.sessions.open_ones();
-    let has = |view: &SessionView| {
-        let labels = &view.settings.labels;
-        labels.contains_key(ID) && labels.get(label).is_some_and(|has| has == value)
-    };
-    open.into_iter().find(has)
-}
-
-fn find(api: &Api, id: &str) -> Result<SessionView, ApiError> {
-    kernel_of(api, ID, id).ok_or_else(|| {
+fn find(api: &Api, id: &str) -> Result<Found, ApiError> {
+    open_ones(api).find(|found| found.id == id).ok_or_else(|| {
         ApiError::new(
             Code::UnknownSession,
             format!("Session not found: session_id='{id}'"),
@@ -107,14 +132,9 @@ fn find(api: &Api, id: &str) -> Result<SessionView, ApiError> {
     })
 }
 
-fn shown(api: &Api, view: &SessionView) -> Value {
-    model(api, view).unwrap_or_default()
-}
-
 /// The sessions that are open.
 pub(crate) async fn list(State(api): State<Api>) -> Json<Vec<Value>> {
-    let open = api.sessions.open_ones();
-    Json(open.iter().filter_map(|view| model(&api, view)).collect())
+    Json(open_ones(&api).map(|found| found.model(&api)).collect())
 }
 
 /// Opens a session, or finds the one of the same path.
@@ -126,22 +146,22 @@ pub(crate) async fn create(
     let body = Body::read(&bytes)?;
     let path = body.path.ok_or_else(|| missing("path"))?;
     let kind = body.kind.ok_or_else(|| missing("type"))?;
-    if let Some(view) = kernel_of(&api, PATH, &path) {
-        return Ok(made(&shown(&api, &view)));
+    if let Some(found) = open_ones(&api).find(|found| found.kept.path == path) {
+        return Ok(made(&found.model(&api)));
     }
-    let labels = BTreeMap::from([
-        (ID.to_owned(), uuid::Uuid::new_v4().to_string()),
-        (PATH.to_owned(), path),
-        (NAME.to_owned(), body.name.unwrap_or_default()),
-        (TYPE.to_owned(), kind),
-    ]);
+    let id = uuid::Uuid::new_v4().to_string();
+    let kept = Kept {
+        path,
+        name: body.name.unwrap_or_default(),
+        kind,
+    };
     let kernel = body.kernel.unwrap_or_default();
-    let view = match with_kernel(&api, kernel, &headers, labels).await {
+    let view = match with_kernel(&api, kernel, &headers, label(&id, &kept)).await {
         Ok(view) => view,
         Err(error) if error.code() == Code::UnknownRoute => return Ok(no_kernel(&error)),
         Err(error) => return Err(error),
     };
-    Ok(made(&shown(&api, &view)))
+    Ok(made(&Found { view, id, kept }.model(&api)))
 }
 
 fn made(model: &Value) -> Response {
@@ -155,32 +175,25 @@ fn no_kernel(error: &ApiError) -> Response {
     (StatusCode::NOT_IMPLEMENTED, Json(body)).into_response()
 }
 
-/// Labels as what is to be changed.
-fn changes(labels: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
-    labels
-        .into_iter()
-        .map(|(name, text)| (name, Some(text)))
-        .collect()
-}
-
 /// Takes the kernel that is named, or makes one, and notes the session with it.
 async fn with_kernel(
     api: &Api,
     kernel: KernelBody,
     headers: &HeaderMap,
-    labels: BTreeMap<String, String>,
+    (label, kept): (String, String),
 ) -> Result<SessionView, ApiError> {
     let Some(id) = kernel.id.filter(|id| !id.is_empty()) else {
         let wanted = Wanted {
             name: kernel.name,
             env: kernel.env,
         };
+        let labels = BTreeMap::from([(label, kept)]);
         return Ok(kernels::open(api, &wanted, headers, labels).await?.view());
     };
     let gone = || ApiError::new(Code::BadField, format!("No such kernel: {id}"));
     let id: SessionId = id.parse().map_err(|_| gone())?;
     let handle = kernels::find(api, &id).await.map_err(|_| gone())?;
-    handle.label(changes(labels)).await?;
+    handle.label(BTreeMap::from([(label, Some(kept))])).await?;
     Ok(handle.view())
 }
 
@@ -189,8 +202,7 @@ pub(crate) async fn get(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let view = find(&api, &id)?;
-    Ok(Json(shown(&api, &view)))
+    Ok(Json(find(&api, &id)?.model(&api)))
 }
 
 /// Changes a session: where its notebook lies, what it is called, which kernel it has.
@@ -201,34 +213,34 @@ pub(crate) async fn change(
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let body = Body::read(&bytes)?;
-    let before = find(&api, &id)?;
-    let named = [(PATH, body.path), (NAME, body.name), (TYPE, body.kind)];
-    let named: BTreeMap<String, String> = named
-        .into_iter()
-        .filter_map(|(label, value)| Some((label.to_owned(), value?)))
-        .collect();
-    let wanted = body.kernel.filter(|kernel| {
-        let other = kernel.id.as_deref().filter(|id| !id.is_empty());
-        match other {
-            Some(id) => id != before.id.as_str(),
-            None => kernel.name.is_some(),
-        }
-    });
-    let Some(kernel) = wanted else {
-        let handle = kernels::find(&api, &before.id).await?;
-        handle.label(changes(named)).await?;
-        return Ok(Json(shown(&api, &handle.view())).into_response());
+    let Found {
+        view: before, kept, ..
+    } = find(&api, &id)?;
+    let kept = Kept {
+        path: body.path.unwrap_or(kept.path),
+        name: body.name.unwrap_or(kept.name),
+        kind: body.kind.unwrap_or(kept.kind),
     };
-    let mut labels = before.settings.labels.clone();
-    labels.extend(named);
-    let view = match with_kernel(&api, kernel, &headers, labels).await {
+    let other = |kernel: &KernelBody| match kernel.id.as_deref().filter(|id| !id.is_empty()) {
+        Some(id) => id != before.id.as_str(),
+        None => kernel.name.is_some(),
+    };
+    let wanted = body.kernel.filter(other);
+    let goes = wanted.is_some();
+    let kernel = wanted.unwrap_or_else(|| KernelBody {
+        id: Some(before.id.to_string()),
+        ..KernelBody::default()
+    });
+    let view = match with_kernel(&api, kernel, &headers, label(&id, &kept)).await {
         Ok(view) => view,
         Err(error) if error.code() == Code::UnknownRoute => return Ok(no_kernel(&error)),
         Err(error) => return Err(error),
     };
-    // Only now: a new kernel that cannot be had leaves the old one.
-    kernels::remove(&api, &before.id).await?;
-    Ok(Json(shown(&api, &view)).into_response())
+    if goes {
+        // Only now: a new kernel that cannot be had leaves the old one.
+        kernels::remove(&api, &before.id).await?;
+    }
+    Ok(Json(Found { view, id, kept }.model(&api)).into_response())
 }
 
 /// Ends a session and its kernel.
@@ -236,7 +248,6 @@ pub(crate) async fn delete(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let view = find(&api, &id)?;
-    kernels::remove(&api, &view.id).await?;
+    kernels::remove(&api, &find(&api, &id)?.view.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

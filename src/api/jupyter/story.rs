@@ -61,6 +61,8 @@ pub(crate) struct Story {
     cells: HashMap<CellId, Cell>,
     running: Option<CellId>,
     comms: VecDeque<Waiting>,
+    /// The request that the kernel was done with last: what comes while it has none is shown with that.
+    last: Arc<Object>,
     execution_count: u32,
     /// The numbers of the cells that began last.
     numbers: VecDeque<(CellId, u32)>,
@@ -79,6 +81,7 @@ impl Story {
             cells: HashMap::new(),
             running: None,
             comms: VecDeque::new(),
+            last: Arc::default(),
             execution_count: 0,
             numbers: VecDeque::new(),
             told_loss: None,
@@ -130,6 +133,22 @@ impl Story {
     /// Says that a known cell runs, which began before the story.
     pub(crate) fn runs(&mut self, cell: CellId) {
         self.running = Some(cell);
+    }
+
+    /// Whether it is known which request the kernel was done with last.
+    pub(crate) fn knows_last(&self) -> bool {
+        !self.last.is_empty()
+    }
+
+    /// Says that a known cell was over before the story, and the last one.
+    pub(crate) fn ended_last(&mut self, cell: CellId) {
+        self.last = self.parent(Some(cell));
+        self.cells.remove(&cell);
+    }
+
+    /// Whether a cell is known to run.
+    pub(crate) fn knows_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// The header of the request that the kernel is busy with.
@@ -342,6 +361,9 @@ impl Story {
         self.answer_sender(cell, Channel::Shell, "execute_reply", content);
         self.status("idle", &self.parent(Some(cell)));
         self.running.take_if(|running| *running == cell);
+        if began {
+            self.last = self.parent(Some(cell));
+        }
         self.cells.remove(&cell);
         if !began && let Some(running) = self.running {
             self.status("busy", &self.parent(Some(running)));
@@ -424,6 +446,7 @@ impl Story {
             self.told.push((Audience::All, frame));
         }
         self.status("idle", &parent);
+        self.last = parent;
         if let Some(running) = self.running {
             self.status("busy", &self.parent(Some(running)));
         }
@@ -435,13 +458,18 @@ impl Story {
         self.cells.get(&self.running?)
     }
 
-    /// The header of what caused an output: its cell, or the comm message that the kernel is handling.
+    /// The header of what caused an output: its cell, or the comm message that the kernel is handling. Of what neither has caused, such as a thread,
+    /// it is the last one that was, as with ipykernel: with no header no front end would show it.
     fn parent(&self, cell: Option<CellId>) -> Arc<Object> {
-        match cell {
+        let client = match cell {
             Some(cell) => self.cells.get(&cell).map(|cell| &cell.client),
             None => self.comms.front().map(|comm| &comm.client),
+        };
+        match (client, cell) {
+            (Some(client), _) => client.header.clone(),
+            (None, None) => self.last.clone(),
+            (None, Some(_)) => Arc::default(),
         }
-        .map_or_else(Arc::default, |client| client.header.clone())
     }
 
     fn iopub(&mut self, cell: Option<CellId>, kind: &str, content: Value) {

@@ -19,14 +19,21 @@ pub(crate) fn of(event: &Event) -> Option<String> {
             used_bytes >> 20,
             limit_bytes >> 20
         )),
-        Event::Interrupted { reason, rung, .. } => stopped(*reason, *rung),
+        Event::Interrupted { cell, reason, rung } => stopped(cell.is_some(), *reason, *rung),
         _ => None,
     }
 }
 
-fn stopped(reason: InterruptReason, rung: Rung) -> Option<String> {
+fn stopped(is_cell: bool, reason: InterruptReason, rung: Rung) -> Option<String> {
+    let what = if is_cell {
+        "the cell"
+    } else {
+        "what runs between cells"
+    };
     let why = match (reason, rung) {
-        (_, Rung::Kill) => return Some("the cell did not stop, and is killed".to_owned()),
+        // Nothing was tried before.
+        (InterruptReason::OutputLimit, Rung::Kill) if !is_cell => "it has put out more than it may",
+        (_, Rung::Kill) => return Some(format!("{what} did not stop, and is killed")),
         // Whoever asked for it knows.
         (InterruptReason::Requested, _) | (_, Rung::SecondSigint) => return None,
         (InterruptReason::Deadline, _) => "its time is up",
@@ -34,7 +41,7 @@ fn stopped(reason: InterruptReason, rung: Rung) -> Option<String> {
         (InterruptReason::OutputLimit, _) => "it has put out more than it may",
         (InterruptReason::ServerStopping, _) => "the server is stopping",
     };
-    Some(format!("the cell is stopped: {why}"))
+    Some(format!("{what} is stopped: {why}"))
 }
 
 /// That no kernel could be started.
@@ -93,18 +100,17 @@ fn ended(cause: &Cause) -> String {
             "more than {limit} processes and threads were started, and the kernel was ended"
         ),
         Cause::Deadline => {
-            "the cell did not stop at its deadline, and the kernel was ended".to_owned()
+            "what ran did not stop at its deadline, and the kernel was ended".to_owned()
         }
         Cause::CpuLimit { .. } => {
             "the cell did not stop when its processor time was used up, and the kernel was ended"
                 .to_owned()
         }
         Cause::OutputLimit { .. } => {
-            "the cell did not stop putting out more than it may, and the kernel was ended"
-                .to_owned()
+            "more was put out than may be, and the kernel was ended".to_owned()
         }
         Cause::Interrupted => {
-            "the cell did not stop when interrupted, and the kernel was ended".to_owned()
+            "what ran did not stop when interrupted, and the kernel was ended".to_owned()
         }
         Cause::Restart => "the kernel was restarted".to_owned(),
         Cause::RolledBack { .. } => "somebody went back to a checkpoint".to_owned(),

@@ -1,6 +1,7 @@
 //! The WebSocket: takes the connection, and hands it to the loop that serves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -21,7 +22,7 @@ use crate::api::auth::SUBPROTOCOL;
 use crate::api::error::{ApiError, Code, ErrorBody};
 use crate::api::extract::{Params, SessionPath};
 use crate::api::serve::Place;
-use crate::api::ws_loop::{Events, ReadFailure, serve};
+use crate::api::ws_loop::{Bounds, End, Events, ReadFailure, serve};
 use crate::model::event::Seq;
 use crate::session::{Denied, SessionError, StoredEvent};
 
@@ -30,6 +31,13 @@ pub(crate) const MESSAGE: usize = 8 * 1024 * 1024;
 
 /// What is set aside for each connection to read into, in bytes. A session may have many that are mostly quiet.
 const READ_BUFFER: usize = 16 * 1024;
+
+/// What is borne from a client.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    commands: 64,
+    bytes: 8 * MESSAGE,
+    silence: Duration::from_secs(60),
+};
 
 /// From where to begin, and how.
 #[derive(Debug, Deserialize)]
@@ -90,7 +98,11 @@ pub(crate) async fn connect(
                 carry_out(op, &session).await
             }
         };
-        let end = serve(socket, events, answering(carry_out), &api.config.stopping).await;
+        let stopping = async {
+            api.config.stopping.cancelled().await;
+            End::Stopping
+        };
+        let end = serve(socket, events, answering(carry_out), BOUNDS, stopping).await;
         tracing::debug!(session.id = %id, ?end, "a client left");
         drop(place);
     }))

@@ -13,7 +13,7 @@ use tokio_util::sync::PollSender;
 
 use super::*;
 use crate::api::native::commands::Op;
-use crate::api::native::ws::answering;
+use crate::api::native::ws::{BOUNDS, answering};
 
 /// The server's end of a connection.
 struct Socket {
@@ -105,10 +105,13 @@ impl Client {
             outgoing: PollSender::new(outgoing),
         };
         let token = stopping.clone();
-        let serving =
-            tokio::spawn(
-                async move { serve(socket, Log(events), answering(carry_out), &token).await },
-            );
+        let serving = tokio::spawn(async move {
+            let stopping = async {
+                token.cancelled().await;
+                End::Stopping
+            };
+            serve(socket, Log(events), answering(carry_out), BOUNDS, stopping).await
+        });
         Self {
             say,
             hear,
@@ -225,15 +228,75 @@ async fn commands_are_begun_in_their_order() {
 #[tokio::test(start_paused = true)]
 async fn a_client_with_too_many_commands_under_way_is_not_read_from() {
     let mut client = Client::connect_with(1000, 0);
-    for n in 0..2 * COMMANDS {
+    let most = BOUNDS.commands;
+    for n in 0..2 * most {
         client.ping(n).await;
     }
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(client.begun.load(Ordering::Relaxed), COMMANDS);
-    client.answers.add_permits(2 * COMMANDS);
-    for _ in 0..2 * COMMANDS {
+    assert_eq!(client.begun.load(Ordering::Relaxed), most);
+    client.answers.add_permits(2 * most);
+    for _ in 0..2 * most {
         client.hear_json().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_commands_are_too_long_together_is_not_read_from() {
+    let mut client = Client::connect_with(1000, 0);
+    let long = "x".repeat(BOUNDS.bytes / 4);
+    for _ in 0..6 {
+        client
+            .say(&json!({"op": "complete", "ref": 1, "code": long}).to_string())
+            .await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(client.begun.load(Ordering::Relaxed), 4);
+    client.answers.add_permits(6);
+    for _ in 0..6 {
+        client.hear_json().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_not_read_from_is_not_silent() {
+    let mut client = Client::connect_with(1000, 0);
+    for n in 0..=BOUNDS.commands {
+        client.ping(n).await;
+    }
+    sleep(10 * BOUNDS.silence).await;
+    assert!(!client.serving.is_finished());
+    client.answers.add_permits(2 * BOUNDS.commands);
+    let mut replies = 0;
+    while replies <= BOUNDS.commands {
+        replies += usize::from(matches!(client.hear().await, Message::Text(_)));
+    }
+    // From then on it is.
+    assert_eq!(client.hear_close().await.0, 4408);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_when_the_session_ends_is_answered() {
+    let mut client = Client::connect_with(1000, 0);
+    for n in 0..3 {
+        client.ping(n).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    client.log.send(Ok(None)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    client.answers.add_permits(3);
+    for _ in 0..3 {
+        client.hear_json().await;
+    }
+    assert_eq!(client.hear_close().await.0, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_answered_in_time_does_not_hold_up_the_end() {
+    let mut client = Client::connect_with(1000, 0);
+    client.ping(1).await;
+    sleep(Duration::from_secs(1)).await;
+    client.log.send(Ok(None)).await.unwrap();
+    assert_eq!(client.hear_close().await.0, 1000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +329,7 @@ async fn a_client_that_says_nothing_is_let_go() {
     assert_eq!(client.hear().await, Message::Ping(Bytes::new()));
     assert_eq!(client.hear_close().await.0, 4408);
     assert_eq!(client.serving.await.unwrap(), End::Silent);
-    assert_eq!(began.elapsed(), SILENCE);
+    assert_eq!(began.elapsed(), BOUNDS.silence);
 }
 
 #[tokio::test(start_paused = true)]

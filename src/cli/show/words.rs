@@ -79,7 +79,8 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
             show_size(*used_bytes),
             show_size(*limit_bytes)
         )),
-        Event::Interrupted { reason, rung, .. } => {
+        Event::Interrupted { cell, reason, rung } => {
+            let what = cell.map_or("what runs between cells", |_| "the cell");
             let why = match reason {
                 InterruptReason::Requested => "on request",
                 InterruptReason::Deadline => "at its deadline",
@@ -88,10 +89,10 @@ pub(super) fn of(event: &Event, detail: Detail) -> Option<String> {
                 InterruptReason::ServerStopping => "since the server stops",
             };
             Some(match rung {
-                Rung::Sigint => format!("the cell is interrupted {why}"),
-                Rung::Cancel => format!("what the cell awaits is cancelled {why}"),
-                Rung::SecondSigint => format!("the cell is interrupted once more {why}"),
-                Rung::Kill => format!("the cell is killed {why}"),
+                Rung::Sigint => format!("{what} is interrupted {why}"),
+                Rung::Cancel => format!("a task of {what} is cancelled {why}"),
+                Rung::SecondSigint => format!("{what} is interrupted once more {why}"),
+                Rung::Kill => format!("{what} is killed {why}"),
             })
         }
         Event::CellFinished {

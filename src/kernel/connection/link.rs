@@ -257,9 +257,10 @@ impl Link {
                     self.begun.get_or_insert(number);
                     return Ok(None);
                 }
-                Some(Ok(Whole { json, buffers })) if kind == Kind::Message => {
-                    match serde_json::from_slice(&json) {
-                        Ok(message) => Occurrence::Message(Box::new(message), buffers),
+                Some(Ok(whole)) if kind == Kind::Message => {
+                    let bytes = whole.bytes();
+                    match serde_json::from_slice(&whole.json) {
+                        Ok(message) => Occurrence::Message(Box::new(message), whole.buffers, bytes),
                         Err(error) => Occurrence::Nonsense(format!(
                             "the kernel sent a message that is none: {error}"
                         )),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Actor;
 use super::acts::Act;
+use super::between::Between;
 use super::cells::aborted;
 use super::commands::extended;
 use super::kernel::{KernelState, replacement};
@@ -54,6 +55,7 @@ impl Actor {
             output: self.output.memory(),
             running: self.running.as_ref().map(Running::memory),
             comms: self.comms.clone(),
+            stopping_between: self.between.memory(),
             limits: limits
                 .map(|waiting| (waiting.cell, millis(waiting.limit)))
                 .collect(),
@@ -99,12 +101,14 @@ impl Actor {
             output,
             mut running,
             comms,
+            stopping_between,
             limits,
             readers: _,
             note,
             checkpoints,
             unprotected,
         } = memory;
+        self.between = Between::restored(stopping_between, &comms);
         (self.note, self.comms, self.python) = (note, comms, python);
         self.checkpoints = checkpoints;
         self.unprotected = unprotected;
@@ -183,6 +187,7 @@ impl Actor {
             }
         }
         self.find_running(&hello);
+        self.stop_between_again();
         self.drop_comms_after(hello.last_request);
         self.greeted(&hello);
     }

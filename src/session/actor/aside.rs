@@ -46,6 +46,14 @@ impl Actor {
                 };
                 let _ = asker.send(answer);
             }
+            // One that the kernel does not take: too much waits for it, or it is gone.
+            None if self.comms.contains_key(&number) => {
+                let why = body.get("error").and_then(Value::as_str);
+                let why = why.unwrap_or("it was not taken").to_owned();
+                if let Some(at_seq) = self.comms.remove(&number) {
+                    self.end_comms([(number, at_seq)].into(), &why);
+                }
+            }
             None => self.start_answered(number, &body),
         }
     }

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use super::Actor;
 use super::acts::Act;
 use super::commands::extended;
-use super::running::{InputWait, Running};
+use super::running::{InputWait, Running, Stopping};
 use crate::model::event::{
-    Cause, CellStatus, Event, ExtendReason, InputOutcome, InterruptReason, Protection, Rung,
+    Cause, CellStatus, Event, ExtendReason, InputOutcome, InterruptReason, Protection, Rung, Seq,
     Verdict,
 };
+use crate::model::id::CellId;
 use crate::model::output::VariableChanges;
 use crate::protocol::kernel::{
     Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
@@ -30,7 +31,7 @@ impl Actor {
         let Some(waiting) = self.queue.pop() else {
             return;
         };
-        let (running, event) = self.begin(waiting);
+        let (running, event) = self.begin(waiting, self.next_seq());
         self.note.take_if(|_| tells(&running.request));
         self.running = Some(running);
         self.output.bytes = 0;
@@ -39,11 +40,11 @@ impl Actor {
 
     /// Whether a cell that comes now begins now.
     pub(super) fn can_begin(&self) -> bool {
-        self.running.is_none() && self.kernel.is_ready()
+        self.running.is_none() && self.kernel.is_ready() && self.is_free()
     }
 
-    /// What a cell is when it begins, and the event that says so.
-    pub(super) fn begin(&self, waiting: Waiting) -> (Running, Event) {
+    /// What a cell is when it begins, and the event that says so, which will stand there.
+    pub(super) fn begin(&self, waiting: Waiting, begun: Seq) -> (Running, Event) {
         let Waiting {
             cell,
             request,
@@ -69,6 +70,7 @@ impl Actor {
             progressed: false,
             request,
             queued,
+            begun,
             execution_count,
             started: now,
             started_at_ms: unix_ms(),
@@ -115,9 +117,10 @@ impl Actor {
     }
 
     /// A message of the kernel that is not about its own life.
-    pub(super) fn message(&mut self, message: Message, buffers: &[bytes::Bytes]) {
+    pub(super) fn message(&mut self, message: Message, buffers: &[bytes::Bytes], bytes: u64) {
         let cell = self.showing();
         self.output.flush(&mut self.pending, cell);
+        self.output.bytes += bytes;
         if let Message::InputRequest {
             request,
             prompt,
@@ -238,6 +241,7 @@ impl Actor {
             payload: reply.payload,
             checkpoint: Some(checkpoint),
         });
+        self.output.bytes = 0;
         self.idle_since = Instant::now();
         if status == CellStatus::Error
             && (running.request.stop_on_error || running.stopping.is_some())
@@ -274,6 +278,7 @@ impl Actor {
             user_expressions: None,
             payload: Vec::new(),
         });
+        self.output.bytes = 0;
         self.idle_since = Instant::now();
     }
 
@@ -294,21 +299,27 @@ impl Actor {
         else {
             return;
         };
-        running.begin_stopping(reason);
+        running.stopping = Some(Stopping::at(reason, Rung::Sigint));
         let cell = running.cell;
         self.close_input(InputOutcome::Interrupted);
-        self.pending.push(Event::Interrupted {
-            cell,
-            reason,
-            rung: Rung::Sigint,
-        });
-        self.acts.push(Act::Signal(Rung::Sigint));
+        self.signal(Some(cell), reason, Rung::Sigint);
     }
 
-    /// Stops the running cell if it has put out more than it may. Asked once all that came together is taken in: its end may be in that.
+    /// Takes a rung of the ladder.
+    pub(super) fn signal(&mut self, cell: Option<CellId>, reason: InterruptReason, rung: Rung) {
+        self.pending.push(Event::Interrupted { cell, reason, rung });
+        self.acts.push(Act::Signal(rung));
+    }
+
+    /// Stops what has put out more than it may: the running cell, or what runs while there is none. Asked once all that came together is taken in:
+    /// its end may be in that.
     pub(super) fn bound_output(&mut self) {
-        if self.output.bytes > self.settings.limits.cell_output_bytes {
-            self.stop_cell(InterruptReason::OutputLimit);
+        if self.output.bytes <= self.settings.limits.cell_output_bytes {
+            return;
+        }
+        match self.running {
+            Some(_) => self.stop_cell(InterruptReason::OutputLimit),
+            None => self.stop_between(InterruptReason::OutputLimit),
         }
     }
 
@@ -351,17 +362,23 @@ impl Actor {
         let Some(running) = self.running.as_mut() else {
             return;
         };
-        let (cell, reason) = (
-            running.cell,
-            running.stopping.map(|stopping| stopping.reason),
-        );
-        match (running.climb(), reason) {
-            (Some(rung), Some(reason)) => {
-                self.pending.push(Event::Interrupted { cell, reason, rung });
-                self.acts.push(Act::Signal(rung));
-            }
-            // Even the kill was not followed by an end: the sandbox itself is given up.
-            _ => self.give_up_sandbox(&Cause::Unresponsive, "the kernel could not be killed"),
+        let cell = running.cell;
+        if let Some(stopping) = running.stopping.as_mut() {
+            let (rung, reason) = (stopping.climb(), stopping.reason);
+            self.climbed(Some(cell), reason, rung);
+        }
+    }
+
+    /// Takes the next rung, or gives up the sandbox if the kill was the last and not followed by an end.
+    pub(super) fn climbed(
+        &mut self,
+        cell: Option<CellId>,
+        reason: InterruptReason,
+        rung: Option<Rung>,
+    ) {
+        match rung {
+            Some(rung) => self.signal(cell, reason, rung),
+            None => self.give_up_sandbox(&Cause::Unresponsive, "the kernel could not be killed"),
         }
     }
 
@@ -385,7 +402,7 @@ pub(super) fn tells(request: &CellRequest) -> bool {
 }
 
 /// The end of a cell that has not run.
-pub(super) fn aborted(cell: crate::model::id::CellId, cause: Cause) -> Event {
+pub(super) fn aborted(cell: CellId, cause: Cause) -> Event {
     Event::CellFinished {
         cell,
         status: CellStatus::Aborted,

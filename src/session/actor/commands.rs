@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Actor;
-use super::acts::Act;
 use super::cells::{aborted, tells};
 use super::running::Running;
-use crate::model::event::{
-    Cause, CommAction, CommMessage, CommSide, Event, ExtendReason, InputOutcome, InterruptReason,
-    StartReason,
-};
+use crate::model::event::{Cause, Event, ExtendReason, InputOutcome, InterruptReason, StartReason};
 use crate::model::id::CellId;
 use crate::model::limits::Timeouts;
 use crate::model::output::Metadata;
 use crate::protocol::kernel::Request;
 use crate::session::clock::millis;
 use crate::session::command::{
-    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Queued, Reply, SessionError,
+    CellRequest, Command, Deadlines, Denied, InputAnswer, Interruption, Patience, Queued, Reply,
+    SessionError,
 };
 use crate::session::memory::Memory;
 use crate::session::queue::Waiting;
@@ -26,8 +23,6 @@ use crate::store::CellRow;
 
 /// How many questions to the kernel may be open at once.
 const MAX_ASKS: usize = 32;
-/// How many comm messages of clients the kernel may have before it.
-const MAX_COMMS: usize = 256;
 
 impl Actor {
     /// Handles a command, and answers it. What changed is to be seen before the answer is.
@@ -66,7 +61,11 @@ impl Actor {
                 let answer = self.answer_input(answer);
                 self.answer_later(reply, answer);
             }
-            Command::Ask { request, reply } => self.ask(request, reply),
+            Command::Ask {
+                request,
+                patience,
+                reply,
+            } => self.ask(request, patience, reply),
             Command::Comm {
                 message,
                 client,
@@ -128,7 +127,8 @@ impl Actor {
         };
         // Nothing changes before the cell is in the log: if it cannot be written, the cell was never accepted.
         if position == 0 && self.can_begin() {
-            let (running, started) = self.begin(waiting);
+            // Behind the event that accepts it.
+            let (running, started) = self.begin(waiting, self.log.head() + 2);
             let memory = running.memory();
             let begins = |now: &mut Memory| {
                 now.running = Some(memory);
@@ -326,7 +326,16 @@ impl Actor {
 
     fn interrupt(&mut self, cell: Option<CellId>) -> Result<Interruption, SessionError> {
         match (&self.running, cell) {
-            (None, None) => return Ok(Interruption { cell: None }),
+            (None, None) => {
+                if self.is_handling() {
+                    self.stop_between(InterruptReason::Requested);
+                }
+                // What waits for the kernel, or for that.
+                if !self.queue.is_empty() {
+                    self.abort_queue(&Cause::Interrupted);
+                }
+                return Ok(Interruption { cell: None });
+            }
             (Some(running), cell) if cell.is_none_or(|cell| cell == running.cell) => {}
             _ => return Err(Denied::NothingRuns.into()),
         }
@@ -401,16 +410,24 @@ impl Actor {
         Ok(())
     }
 
-    /// Passes a question on to a kernel that is free to answer it.
-    fn ask(&mut self, request: Request, reply: Reply<serde_json::Map<String, serde_json::Value>>) {
-        match self.put_question(request) {
+    /// Passes a question on to a kernel that is free to answer it, or will be.
+    fn ask(
+        &mut self,
+        request: Request,
+        patience: Patience,
+        reply: Reply<serde_json::Map<String, serde_json::Value>>,
+    ) {
+        match self.put_question(request, patience) {
             Ok(id) => drop(self.asks.insert(id, reply)),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    fn put_question(&mut self, request: Request) -> Result<u64, SessionError> {
-        self.at_rest()?;
+    fn put_question(&mut self, request: Request, patience: Patience) -> Result<u64, SessionError> {
+        match patience {
+            Patience::None => self.at_rest()?,
+            Patience::Waits => self.has_kernel()?,
+        }
         if self.asks.len() >= MAX_ASKS {
             return Err(Denied::Busy.into());
         }
@@ -422,79 +439,14 @@ impl Actor {
         if self.running.is_some() {
             return Err(Denied::KernelBusy);
         }
+        self.has_kernel()
+    }
+
+    fn has_kernel(&self) -> Result<(), Denied> {
         if !self.kernel.is_ready() {
             let problem = self.kernel.problem().unwrap_or("it is being started");
             return Err(Denied::NoKernel(problem.to_owned()));
         }
-        Ok(())
-    }
-
-    async fn comm(
-        &mut self,
-        message: CommMessage,
-        client: Option<Metadata>,
-    ) -> Result<(), SessionError> {
-        check_client(client.as_ref())?;
-        let Some(number) = self
-            .kernel
-            .connected()
-            .filter(|_| self.kernel.is_ready())
-            .map(|kernel| kernel.number())
-        else {
-            return Err(Denied::NoKernel("it is being started".to_owned()).into());
-        };
-        if self.comms.len() >= MAX_COMMS {
-            return Err(Denied::Busy.into());
-        }
-        let event = Event::Comm {
-            cell: self.running.as_ref().map(|running| running.cell),
-            from: CommSide::Client,
-            message: message.clone(),
-            client: client.clone(),
-        };
-        // Nobody else writes to the log, and `record` refuses while something is pending.
-        let at_seq = self.log.head() + 1;
-        let waits = |now: &mut Memory| {
-            now.comms.insert(number, at_seq);
-        };
-        self.record(vec![event], None, waits).await?;
-        self.comms.insert(number, at_seq);
-        let CommMessage {
-            comm,
-            comm_id,
-            target_name,
-            data,
-            metadata,
-            buffers,
-        } = message;
-        let request = match comm {
-            CommAction::Open => {
-                let target_name = target_name.unwrap_or_default();
-                Request::CommOpen {
-                    comm_id,
-                    target_name,
-                    data,
-                    metadata,
-                    buffers,
-                    client,
-                }
-            }
-            CommAction::Msg => Request::CommMsg {
-                comm_id,
-                data,
-                metadata,
-                buffers,
-                client,
-            },
-            CommAction::Close => Request::CommClose {
-                comm_id,
-                data,
-                metadata,
-                buffers,
-                client,
-            },
-        };
-        self.acts.push(Act::Tell(number, request));
         Ok(())
     }
 }
@@ -559,7 +511,7 @@ fn check(request: &CellRequest) -> Result<(), Denied> {
 }
 
 /// Whether what a front end wants to keep is small enough to be written with every cell.
-fn check_client(client: Option<&Metadata>) -> Result<(), Denied> {
+pub(super) fn check_client(client: Option<&Metadata>) -> Result<(), Denied> {
     let bytes = client.map_or(0, |client| {
         serde_json::to_string(client).map_or(usize::MAX, |json| json.len())
     });

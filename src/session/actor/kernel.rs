@@ -191,6 +191,7 @@ impl Actor {
                 } = claimed;
                 (self.frame, self.acknowledged) = (frame, frame);
                 self.execution_count = 0;
+                self.output.bytes = 0;
                 self.python.clone_from(&python);
                 for waiting in self.waiting_for_files.drain(..) {
                     let _ = waiting.send(Ok(kernel.files()));
@@ -234,13 +235,13 @@ impl Actor {
                 let cell = self.showing();
                 self.output.stream(&mut self.pending, cell, name, &bytes);
             }
-            Occurrence::Message(message, buffers) => match *message {
+            Occurrence::Message(message, buffers, bytes) => match *message {
                 Message::Ready {
                     python,
                     execution_count,
                     ..
                 } => self.restarted(python, execution_count),
-                message => self.message(message, &buffers),
+                message => self.message(message, &buffers, bytes),
             },
             Occurrence::Reply(reply) => {
                 if self
@@ -300,6 +301,9 @@ impl Actor {
         self.output.flush(&mut self.pending, cell);
         let error = refusal(body).map(str::to_owned);
         self.pending.push(Event::CommHandled { at_seq, error });
+        if self.running.is_none() {
+            self.output.bytes = 0;
+        }
     }
 
     /// The running cell, which shows something.
@@ -422,6 +426,7 @@ impl Actor {
         };
         self.python.clone_from(&python);
         self.unprotected = None;
+        self.output.bytes = 0;
         let asked = rolls_back.and_then(|going_back| going_back.asked);
         let restored = match asked.as_ref().map(|asked| &asked.target) {
             Some(Target::Held(name)) => Some(name.clone()),

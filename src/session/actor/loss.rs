@@ -24,13 +24,15 @@ impl Actor {
             // The one that a restart has ended, or one that died while it was being started.
             return self.exited_while_starting(exit);
         };
-        let storm = !*used && since.elapsed() < TOO_SOON;
+        let (used, age) = (*used, since.elapsed());
         let cause = self.cause_of(exit);
+        // What floods between cells would go on to in a checkpoint.
+        let storm = !used && (age < TOO_SOON || matches!(cause, Cause::OutputLimit { .. }));
         let why = describe(&cause);
         if storm {
             self.lose(&cause, &why);
             self.abandon();
-            self.no_kernel(format!("the kernel ended right after its start: {why}"));
+            self.no_kernel(format!("the kernel ended before it was used: {why}"));
         } else if let Some(state) = exit.checkpoint.as_ref().and_then(rolled_back_to) {
             self.lose_kernel(&cause, &why, state);
             let going_back = GoingBack { cause, asked: None };
@@ -123,7 +125,7 @@ impl Actor {
                 asked_bytes: None,
             };
         }
-        match self.running.as_ref().and_then(|running| running.stopping) {
+        match self.stopping() {
             Some(stopping) if exit.signal == Some(SIGKILL) => self.cause_of_stop(stopping.reason),
             _ => match (exit.signal, exit.code) {
                 (Some(signal), _) => Cause::KilledBySignal {
@@ -276,18 +278,17 @@ fn describe(cause: &Cause) -> String {
         Cause::KilledBySignal { name, .. } => format!("the kernel was killed by {name}"),
         Cause::Exited { code } => format!("the kernel's process exited with code {code}"),
         Cause::Deadline => {
-            "the kernel was killed: the cell did not stop at its deadline".to_owned()
+            "the kernel was killed: what ran did not stop at its deadline".to_owned()
         }
         Cause::CpuLimit { .. } => {
             "the kernel was killed: the cell did not stop when its processor time was used up"
                 .to_owned()
         }
         Cause::OutputLimit { .. } => {
-            "the kernel was killed: the cell did not stop when it had put out more than it may"
-                .to_owned()
+            "the kernel was killed: it had put out more than it may, and did not stop".to_owned()
         }
         Cause::Interrupted => {
-            "the kernel was killed: the cell did not stop when it was interrupted".to_owned()
+            "the kernel was killed: what ran did not stop when it was interrupted".to_owned()
         }
         Cause::RolledBack { to } => format!("the kernel was to go back to checkpoint `{to}`"),
         Cause::Undone => "the last cell was to be undone".to_owned(),

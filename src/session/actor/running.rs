@@ -28,6 +28,8 @@ pub(in crate::session) struct Running {
     pub(super) request: CellRequest,
     /// The event by which it was accepted: by it its execution is numbered.
     pub(super) queued: Seq,
+    /// The event with which it began.
+    pub(super) begun: Seq,
     pub(super) execution_count: Option<u32>,
     pub(super) started: Instant,
     pub(super) started_at_ms: UnixMillis,
@@ -45,13 +47,41 @@ pub(in crate::session) struct Running {
     pub(super) usage: Option<UsageReport>,
 }
 
-/// An attempt to stop the cell.
+/// An attempt to stop what runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopping {
     pub(super) reason: InterruptReason,
     pub(super) rung: Rung,
     /// When the next rung is due.
     pub(super) next: Instant,
+}
+
+impl Stopping {
+    /// An attempt that has come to this rung now.
+    pub(super) fn at(reason: InterruptReason, rung: Rung) -> Self {
+        let wait = match rung {
+            Rung::Sigint => GRACE,
+            Rung::Cancel | Rung::SecondSigint => GRACE_AGAIN,
+            Rung::Kill => KILL_LIMIT,
+        };
+        Self {
+            reason,
+            rung,
+            next: Instant::now() + wait,
+        }
+    }
+
+    /// Goes on to the next rung, if there is one.
+    pub(super) fn climb(&mut self) -> Option<Rung> {
+        let rung = match self.rung {
+            Rung::Sigint => Rung::Cancel,
+            Rung::Cancel => Rung::SecondSigint,
+            Rung::SecondSigint => Rung::Kill,
+            Rung::Kill => return None,
+        };
+        *self = Self::at(self.reason, rung);
+        Some(rung)
+    }
 }
 
 /// An `input()` that waits.
@@ -94,29 +124,6 @@ impl Running {
         let by = self.deadline.extend_on_progress(step, now)?;
         self.progressed = false;
         Some(by)
-    }
-
-    /// The first rung: SIGINT.
-    pub(super) fn begin_stopping(&mut self, reason: InterruptReason) {
-        self.stopping = Some(Stopping {
-            reason,
-            rung: Rung::Sigint,
-            next: Instant::now() + GRACE,
-        });
-    }
-
-    /// The next rung, if there is one.
-    pub(super) fn climb(&mut self) -> Option<Rung> {
-        let stopping = self.stopping.as_mut()?;
-        let (rung, wait) = match stopping.rung {
-            Rung::Sigint => (Rung::Cancel, GRACE_AGAIN),
-            Rung::Cancel => (Rung::SecondSigint, GRACE_AGAIN),
-            Rung::SecondSigint => (Rung::Kill, KILL_LIMIT),
-            Rung::Kill => return None,
-        };
-        stopping.rung = rung;
-        stopping.next = Instant::now() + wait;
-        Some(rung)
     }
 
     pub(super) fn deadlines(&self) -> Deadlines {
@@ -166,6 +173,7 @@ impl Running {
         };
         RunningMemory {
             cell: self.cell,
+            begun: self.begun,
             execution_count: self.execution_count,
             started_at_ms: self.started_at_ms,
             paused: self.deadline.started() - self.started,
@@ -217,6 +225,7 @@ impl Running {
             progressed: memory.progressed,
             request,
             queued,
+            begun: memory.begun,
             execution_count: memory.execution_count,
             started,
             started_at_ms: memory.started_at_ms,
@@ -238,6 +247,7 @@ impl Running {
     pub(super) fn view(&self) -> RunningView {
         RunningView {
             cell: self.cell,
+            begun: self.begun,
             started_at_ms: self.started_at_ms,
             // From the start, not from now: a view that has not changed stays equal.
             deadline_at_ms: self.started_at_ms + millis(self.deadline.at() - self.started),

@@ -294,9 +294,9 @@ async fn deadlines_their_extensions_and_their_ladder_go_on() {
     13  interrupted        c1  deadline cancel
     14  interrupted        c1  deadline second_sigint
     15  interrupted        c1  deadline kill
-    16  cell_finished      c1  error {"kind":"deadline"} lost: the kernel was killed: the cell did not stop at its deadline
+    16  cell_finished      c1  error {"kind":"deadline"} lost: the kernel was killed: what ran did not stop at its deadline
     17  cell_finished      c2  aborted {"kind":"earlier_error"} kept
-    18  kernel_lost            {"kind":"deadline"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop at its deadline"}
+    18  kernel_lost            {"kind":"deadline"} {"verdict":"lost","why":"the kernel was killed: what ran did not stop at its deadline"}
     19  kernel_started         recovered
     20  cell_queued        c3  at 0: "print after"
     21  cell_started       c3  [1]

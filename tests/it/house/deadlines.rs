@@ -139,8 +139,8 @@ async fn code_that_ignores_the_interrupt_is_killed_and_the_log_says_what_was_los
     6   interrupted        c1  requested cancel
     7   interrupted        c1  requested second_sigint
     8   interrupted        c1  requested kill
-    9   cell_finished      c1  error {"kind":"interrupted"} lost: the kernel was killed: the cell did not stop when it was interrupted
-    10  kernel_lost            {"kind":"interrupted"} {"verdict":"lost","why":"the kernel was killed: the cell did not stop when it was interrupted"}
+    9   cell_finished      c1  error {"kind":"interrupted"} lost: the kernel was killed: what ran did not stop when it was interrupted
+    10  kernel_lost            {"kind":"interrupted"} {"verdict":"lost","why":"the kernel was killed: what ran did not stop when it was interrupted"}
     11  kernel_started         recovered
     12  cell_queued        c2  at 0: "print again"
     13  cell_started       c2  [1]

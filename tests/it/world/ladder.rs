@@ -74,7 +74,7 @@ fn rungs(socket: &Socket, cell: CellId) -> Vec<(InterruptReason, Rung)> {
             cell: of,
             reason,
             rung,
-        } if *of == cell => Some((*reason, *rung)),
+        } if *of == Some(cell) => Some((*reason, *rung)),
         _ => None,
     };
     socket

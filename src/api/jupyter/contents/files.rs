@@ -79,6 +79,20 @@ impl Files {
         Ok(at)
     }
 
+    /// Where something of ours lies that belongs to a file. It may be no link either.
+    async fn beside(&self, path: &str, name: &str) -> Result<PathBuf, ApiError> {
+        let (directory, _) = path.rsplit_once('/').unwrap_or_default();
+        self.at(&join(directory, &format!("{OURS}/{name}"))).await
+    }
+
+    async fn checkpoint_of(&self, path: &str) -> Result<PathBuf, ApiError> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if name.is_empty() {
+            return Err(ApiError::new(Code::BadPath, "the root has no checkpoints"));
+        }
+        self.beside(path, &format!("{name}.{CHECKPOINT}")).await
+    }
+
     pub(super) async fn exists(&self, path: &str) -> bool {
         match self.at(path).await {
             Ok(at) => fs::try_exists(at).await.unwrap_or(false),
@@ -270,15 +284,15 @@ impl Files {
                 format!("`{path}` is a directory"),
             ));
         }
-        let ours = ours(&at);
+        let beside = format!("{}.tmp", uuid::Uuid::new_v4());
+        let beside = self.beside(path, &beside).await?;
         if !fs::try_exists(at.parent().unwrap_or(&self.root))
             .await
             .map_err(fail)?
         {
             return Err(unknown(path));
         }
-        fs::create_dir_all(&ours).await.map_err(fail)?;
-        let beside = ours.join(format!("{}.tmp", uuid::Uuid::new_v4()));
+        make_room(&beside).await.map_err(fail)?;
         let written = async {
             fs::write(&beside, bytes).await?;
             fs::rename(&beside, &at).await
@@ -306,9 +320,12 @@ impl Files {
         fs::rename(&source, &target)
             .await
             .map_err(|error| failed(from, &error))?;
-        if fs::create_dir_all(ours(&target)).await.is_ok() {
+        if let (Ok(source), Ok(target)) =
+            (self.checkpoint_of(from).await, self.checkpoint_of(to).await)
+            && make_room(&target).await.is_ok()
+        {
             // One that has none has none afterwards.
-            let _ = fs::rename(checkpoint_of(&source), checkpoint_of(&target)).await;
+            let _ = fs::rename(source, target).await;
         }
         Ok(())
     }
@@ -324,7 +341,9 @@ impl Files {
         let removed = if found.is_dir() {
             fs::remove_dir_all(&at).await
         } else {
-            let _ = fs::remove_file(checkpoint_of(&at)).await;
+            if let Ok(checkpoint) = self.checkpoint_of(path).await {
+                let _ = fs::remove_file(checkpoint).await;
+            }
             fs::remove_file(&at).await
         };
         removed.map_err(|error| failed(path, &error))
@@ -334,7 +353,7 @@ impl Files {
 
     /// The checkpoints of a file: one, or none.
     pub(super) async fn checkpoints(&self, path: &str) -> Result<Value, ApiError> {
-        let at = checkpoint_of(&self.at(path).await?);
+        let at = self.checkpoint_of(path).await?;
         match fs::metadata(&at).await {
             Ok(found) => Ok(json!([checkpoint(&found)])),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(json!([])),
@@ -344,10 +363,9 @@ impl Files {
 
     /// Makes one, in the place of the one before.
     pub(super) async fn checkpoint(&self, path: &str) -> Result<Value, ApiError> {
-        let at = self.at(path).await?;
-        let to = checkpoint_of(&at);
+        let (at, to) = (self.at(path).await?, self.checkpoint_of(path).await?);
         let copied = async {
-            fs::create_dir_all(ours(&at)).await?;
+            make_room(&to).await?;
             fs::copy(&at, &to).await?;
             fs::metadata(&to).await
         };
@@ -357,7 +375,7 @@ impl Files {
 
     /// Goes back to it.
     pub(super) async fn restore(&self, path: &str) -> Result<(), ApiError> {
-        let from = checkpoint_of(&self.at(path).await?);
+        let from = self.checkpoint_of(path).await?;
         let bytes = fs::read(&from)
             .await
             .map_err(|error| failed(path, &error))?;
@@ -365,21 +383,16 @@ impl Files {
     }
 
     pub(super) async fn delete_checkpoint(&self, path: &str) -> Result<(), ApiError> {
-        let at = checkpoint_of(&self.at(path).await?);
+        let at = self.checkpoint_of(path).await?;
         fs::remove_file(&at)
             .await
             .map_err(|error| failed(path, &error))
     }
 }
 
-/// What is ours beside a file.
-fn ours(at: &Path) -> PathBuf {
-    at.parent().unwrap_or(at).join(OURS)
-}
-
-fn checkpoint_of(at: &Path) -> PathBuf {
-    let name = at.file_name().unwrap_or_default().to_string_lossy();
-    ours(at).join(format!("{name}.{CHECKPOINT}"))
+/// Makes the directory that something of ours is to lie in.
+async fn make_room(at: &Path) -> io::Result<()> {
+    fs::create_dir_all(at.parent().unwrap_or(at)).await
 }
 
 fn checkpoint(found: &std::fs::Metadata) -> Value {

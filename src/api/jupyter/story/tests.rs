@@ -262,7 +262,23 @@ fn what_a_comm_message_causes_belongs_to_it() {
         at_seq: second,
         error: None,
     });
-    told.print(None, "of nobody\n");
+    told.print(None, "of what the second left running\n");
+    assert_snapshot!(told.text);
+}
+
+#[test]
+fn what_comes_between_cells_belongs_to_the_last_that_has_run() {
+    let mut told = Told::new();
+    let (cell, aborted) = (told.queue("m1", "1"), told.queue("m2", "2"));
+    told.start(cell, 7, None);
+    told.finish(cell, CellStatus::Ok, None, Verdict::Kept);
+    told.finish(
+        aborted,
+        CellStatus::Aborted,
+        Some(Cause::EarlierError),
+        Verdict::Kept,
+    );
+    told.print(None, "of a thread\n");
     assert_snapshot!(told.text);
 }
 

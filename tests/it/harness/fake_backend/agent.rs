@@ -37,6 +37,10 @@ pub(super) struct Agent {
     saves: Option<Sleep>,
     /// The kernel is to die once the cell is over.
     dies: Option<i32>,
+    /// What is to be printed once the cell is over.
+    background: Option<String>,
+    /// Requests that came while something ran.
+    behind: VecDeque<NumberedRequest>,
     checkpoint: Option<Twin>,
     /// Checkpoints with names, and the counts of cells in them.
     held: HashMap<CheckpointName, u32>,
@@ -59,6 +63,8 @@ enum Sleep {
 /// A script that is being run.
 struct Running {
     id: u64,
+    /// It is what a comm message sets off, and no cell.
+    is_comm: bool,
     silent: bool,
     rest: VecDeque<String>,
     blocked: Option<Blocked>,
@@ -87,6 +93,8 @@ impl Agent {
             cell: None,
             saves: None,
             dies: None,
+            background: None,
+            behind: VecDeque::new(),
             checkpoint: None,
             held: HashMap::new(),
         }
@@ -112,7 +120,7 @@ impl Agent {
                     let hello: Hello = serde_json::from_slice(&first.payload).expect("the server greets");
                     let own = AgentHello {
                         generation: self.mood.generation.load(Ordering::Relaxed), sandbox: self.id, last: self.kept.len() as u64,
-                        kernels: self.kernels, alive: self.alive, executing: self.cell.as_ref().map(|cell| cell.id),
+                        kernels: self.kernels, alive: self.alive, executing: self.cell.as_ref().filter(|cell| !cell.is_comm).map(|cell| cell.id),
                         starting: false, last_request: self.last_request, last_execution: self.last_execution,
                     };
                     let _ = frames.send(frame(Kind::AgentHello, 0, &own)).await;
@@ -206,6 +214,9 @@ impl Agent {
     }
 
     fn request(&mut self, NumberedRequest { id, request }: NumberedRequest) {
+        if self.cell.is_some() && !matches!(request, Request::InputReply { .. }) {
+            return self.behind.push_back(NumberedRequest { id, request });
+        }
         match request {
             Request::Execute(execute) => {
                 self.count += u32::from(execute.store_history && !execute.silent);
@@ -217,8 +228,20 @@ impl Agent {
                 let rest = execute.code.lines().map(str::to_owned).collect();
                 self.cell = Some(Running {
                     id,
+                    is_comm: false,
                     silent: execute.silent,
                     rest,
+                    blocked: None,
+                });
+                self.step();
+            }
+            Request::CommMsg { data, .. } => {
+                let script = data["script"].as_str().unwrap_or_default();
+                self.cell = Some(Running {
+                    id,
+                    is_comm: true,
+                    silent: true,
+                    rest: script.lines().map(str::to_owned).collect(),
                     blocked: None,
                 });
                 self.step();
@@ -289,6 +312,9 @@ impl Agent {
                         Sleep::Light
                     })
                 }
+                "background" => self.background = Some(format!("{rest}\n")),
+                "comm" => self.message(json!({ "type": "comm_msg", "comm_id": "c", "data": rest })),
+                "clear" => self.message(json!({ "type": "clear_output", "wait": false })),
                 "afterwards" => self.dies = Some(rest.parse().expect("a signal")),
                 "memory" => {
                     let id = self.cell.as_ref().expect("it runs").id;
@@ -310,13 +336,22 @@ impl Agent {
     fn fail(&mut self, ename: &str, evalue: &str) {
         let error = json!({ "ename": ename, "evalue": evalue, "traceback": [format!("{ename}: {evalue}")] });
         let mut message = error.clone();
-        message["type"] = "error".into();
+        let is_comm = self.cell.as_ref().is_some_and(|cell| cell.is_comm);
+        message["type"] = if is_comm {
+            "asynchronous_error"
+        } else {
+            "error"
+        }
+        .into();
         self.message(message);
         self.finish(json!({ "status": "error", "error": error }));
     }
 
     fn finish(&mut self, mut reply: Value) {
         let Some(cell) = self.cell.take() else { return };
+        if cell.is_comm {
+            return self.finished(cell.id, json!({}));
+        }
         if !cell.silent {
             reply["execution_count"] = self.count.into();
         }
@@ -334,7 +369,12 @@ impl Agent {
             Kind::Usage,
             serde_json::to_vec(&usage).expect("JSON").into(),
         );
-        self.reply(cell.id, reply);
+        self.finished(cell.id, reply);
+    }
+
+    /// Answers, does what is left to do, and goes on with what waits.
+    fn finished(&mut self, id: u64, reply: Value) {
+        self.reply(id, reply);
         if let Some(sleep) = self.saves.take() {
             self.checkpoint = Some(Twin {
                 count: self.count,
@@ -344,6 +384,12 @@ impl Agent {
         }
         if let Some(signal) = self.dies.take() {
             self.exit(None, Some(signal), false);
+        }
+        if let Some(text) = self.background.take() {
+            self.keep(Kind::Stdout, text.into());
+        }
+        if let Some(next) = self.behind.pop_front() {
+            self.request(next);
         }
     }
 
@@ -385,6 +431,7 @@ impl Agent {
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
         self.cell = None;
+        self.behind.clear();
         self.alive = false;
         let exit = KernelExit {
             kernel: self.kernels,

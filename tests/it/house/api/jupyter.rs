@@ -210,6 +210,111 @@ async fn an_error_aborts_also_what_found_no_room() {
 }
 
 #[tokio::test]
+async fn a_notebook_longer_than_the_queue_is_read_to_its_end_and_aborted_with_its_first_cell() {
+    let (_server, address, kernel) = with_kernel().await;
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    let mut ids = vec![lab.send("execute_request", json!({"code": "wait"})).await];
+    // More than may wait in the session, and than other clients may have under way.
+    for n in 0..4 + 64 + 40 {
+        let code = format!("print {n}");
+        ids.push(lab.send("execute_request", json!({"code": code})).await);
+    }
+    // Nothing of what was sent behind them waits for them, so that nobody is cut off.
+    lab.run_request("kernel_info_request", json!({})).await;
+    lab.send_on("control", "interrupt_request", json!({})).await;
+    let told = lab.until_all_idle(&ids).await;
+    assert!(told[0].contains("KeyboardInterrupt"), "{}", told[0]);
+    for told in &told[1..] {
+        assert!(told.contains("\"status\":\"aborted\""), "{told}");
+    }
+    assert!(lab.run("print on").await.contains("\"status\":\"ok\""));
+}
+
+#[tokio::test]
+async fn input_is_answered_by_whoever_has_sent_a_notebook_behind_it() {
+    let (_server, address, kernel) = with_kernel().await;
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    let ask = json!({"code": "ask name?", "allow_stdin": true});
+    let mut ids = vec![lab.send("execute_request", ask).await];
+    for n in 0..100 {
+        let code = format!("print {n}");
+        ids.push(lab.send("execute_request", json!({"code": code})).await);
+    }
+    lab.until("input_request").await;
+    lab.send_on("stdin", "input_reply", json!({"value": "Ada"}))
+        .await;
+    for told in lab.until_all_idle(&ids).await {
+        assert!(told.contains("\"status\":\"ok\""), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_cell_that_fails_aborts_nothing() {
+    let (_server, address, kernel) = with_kernel().await;
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    let ask = json!({"code": "ask go?\nerror E no", "silent": true, "allow_stdin": true});
+    let silent = lab.send("execute_request", ask).await;
+    let cell = lab
+        .send("execute_request", json!({"code": "print on"}))
+        .await;
+    lab.until("input_request").await;
+    lab.send_on("stdin", "input_reply", json!({"value": ""}))
+        .await;
+    let told = lab.until_all_idle(&[silent, cell]).await;
+    assert!(told[0].contains("\"status\":\"error\""), "{}", told[0]);
+    assert!(told[1].contains("\"status\":\"ok\""), "{}", told[1]);
+}
+
+#[tokio::test]
+async fn a_question_does_not_wait_for_the_cells_that_wait() {
+    let (_server, address, kernel) = with_kernel().await;
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    let ask = json!({"code": "ask go?", "allow_stdin": true});
+    lab.send("execute_request", ask).await;
+    lab.send("execute_request", json!({"code": "wait"})).await;
+    let question = lab
+        .send("complete_request", json!({"code": "pr", "cursor_pos": 2}))
+        .await;
+    // It has come when what was sent behind it is answered.
+    lab.run_request("kernel_info_request", json!({})).await;
+    lab.send_on("stdin", "input_reply", json!({"value": ""}))
+        .await;
+    let told = lab.until_idle(&question).await;
+    assert!(told.contains("\"matches\":[\"print\"]"), "{told}");
+}
+
+#[tokio::test]
+async fn a_page_that_comes_while_a_cell_prints_is_told_that_the_kernel_is_busy() {
+    let (server, address, kernel) = with_kernel().await;
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    // So much that the cell's beginning is not among what is read first, and more to come.
+    let code =
+        "show x\n".repeat(300) + "ask more?\n" + &"show y\n".repeat(300) + "print done\nask again?";
+    let id = lab
+        .send(
+            "execute_request",
+            json!({"code": code, "allow_stdin": true}),
+        )
+        .await;
+    lab.until("input_request").await;
+    // What was acknowledged has arrived when what was sent behind it is answered.
+    for _ in 0..2 {
+        lab.run_request("kernel_info_request", json!({})).await;
+    }
+    lab.cut().await;
+    let mut other = Lab::connect(&address, &kernel, "other").await;
+    let answer = json!({"value": ""}).to_string();
+    let path = format!("/v1/sessions/{kernel}/input");
+    server.call("POST", &path, &answer).await;
+    other.until("done").await;
+
+    // One that comes back stands before the end of the log, and is told all the same.
+    let mut lab = Lab::connect(&address, &kernel, "lab").await;
+    let busy = lab.until("status").await;
+    assert!(busy.contains(&id) && busy.contains("busy"), "{busy}");
+}
+
+#[tokio::test]
 async fn a_question_waits_for_the_cell_and_what_needs_no_kernel_does_not() {
     let (server, address, kernel) = with_kernel().await;
     let mut lab = Lab::connect(&address, &kernel, "lab").await;
@@ -229,11 +334,9 @@ async fn a_question_waits_for_the_cell_and_what_needs_no_kernel_does_not() {
     server
         .call("POST", &format!("/api/kernels/{kernel}/interrupt"), "")
         .await;
-    let told = lab.until_idle(&question).await;
-    assert!(
-        told.contains("KeyboardInterrupt") && told.contains("\"matches\":[\"print\"]"),
-        "{told}"
-    );
+    let told = lab.until_all_idle(&[cell, question]).await;
+    assert!(told[0].contains("KeyboardInterrupt"), "{}", told[0]);
+    assert!(told[1].contains("\"matches\":[\"print\"]"), "{}", told[1]);
 }
 
 #[tokio::test]
@@ -334,15 +437,15 @@ async fn a_shutdown_ends_the_session_and_its_connections() {
     let mut other = Lab::connect(&address, &kernel, "other").await;
     lab.send_on("control", "shutdown_request", json!({"restart": false}))
         .await;
+    let told = lab.until("shutdown_reply").await;
+    assert!(told.contains("\"status\":\"ok\""), "{told}");
     assert_eq!(lab.closed().await, 1000);
     assert_eq!(other.closed().await, 1000);
-    assert_eq!(
-        server
-            .call("GET", &format!("/api/kernels/{kernel}"), "")
-            .await
-            .outcome(),
-        "404 unknown_session"
-    );
+    // Nothing is left of it, not only its kernel.
+    for path in ["/api/kernels", "/v1/sessions"] {
+        let answer = server.call("GET", &format!("{path}/{kernel}"), "").await;
+        assert_eq!(answer.outcome(), "404 unknown_session");
+    }
 }
 
 #[tokio::test]
@@ -351,8 +454,12 @@ async fn a_second_connection_of_a_client_takes_the_place_of_the_first() {
     let mut stale = Lab::connect(&address, &kernel, "lab").await;
     stale.run("print once").await;
     let mut lab = Lab::connect(&address, &kernel, "lab").await;
-    assert_eq!(stale.closed().await, 1001);
+    assert_eq!(stale.closed().await, 4412);
     assert!(lab.run("print on").await.contains("\"status\":\"ok\""));
+    // Clients connect again by themselves. It does not go on like this for ever: both are served.
+    let mut again = Lab::connect(&address, &kernel, "lab").await;
+    assert!(again.run("print one").await.contains("\"status\":\"ok\""));
+    assert!(lab.run("print two").await.contains("\"status\":\"ok\""));
     let model = server
         .call("GET", &format!("/api/kernels/{kernel}"), "")
         .await

@@ -217,6 +217,44 @@ async fn no_path_leads_out_of_the_directory() {
             );
         }
     }
+    // Nor does what is ours beside a file, whoever has put a link there.
+    let root = directory.path().join("notebooks");
+    let ours = root.join(".evercell");
+    let links = [
+        (
+            ours.join("a.txt.checkpoint"),
+            directory.path().join("secret"),
+        ),
+        (ours.clone(), directory.path().to_owned()),
+    ];
+    for (link, to) in links {
+        if link == ours {
+            std::fs::remove_dir_all(&ours).unwrap();
+        }
+        std::os::unix::fs::symlink(to, link).unwrap();
+        for (method, path) in [
+            ("GET", "a.txt/checkpoints"),
+            ("POST", "a.txt/checkpoints"),
+            ("POST", "a.txt/checkpoints/checkpoint"),
+            ("DELETE", "a.txt/checkpoints/checkpoint"),
+        ] {
+            let answer = server
+                .call(method, &format!("/api/contents/{path}"), "")
+                .await;
+            assert_eq!(answer.outcome(), "400 bad_path", "{method} {path}");
+        }
+    }
+    std::fs::remove_file(&ours).unwrap();
+    for path in ["%2fcheckpoints", "/checkpoints"] {
+        let answer = server
+            .call("POST", &format!("/api/contents/{path}"), "")
+            .await;
+        assert!(
+            (400..500).contains(&answer.status.as_u16()),
+            "{path}: {answer:?}"
+        );
+    }
+    assert!(!directory.path().join(".evercell").exists());
     for to in ["../stolen", "link/stolen", ""] {
         let body = json!({"path": to}).to_string();
         let answer = server.call("PATCH", "/api/contents/a.txt", &body).await;

@@ -236,3 +236,30 @@ async fn a_session_of_jupyters_outlives_the_servers_restart() {
         json!([])
     );
 }
+
+#[tokio::test]
+async fn a_kernel_may_have_several_sessions_and_ends_with_any_of_them() {
+    let server = Server::new().await;
+    let body = json!({"path": "a.ipynb", "name": "a", "type": "notebook"}).to_string();
+    let first = server.call("POST", "/api/sessions", &body).await.json();
+    let kernel = first["kernel"]["id"].as_str().unwrap();
+    let body = json!({"path": "console", "name": "b", "type": "console", "kernel": {"id": kernel}});
+    let second = server
+        .call("POST", "/api/sessions", &body.to_string())
+        .await
+        .json();
+    assert_eq!(second["kernel"]["id"], first["kernel"]["id"]);
+    let path = |session: &Value| format!("/api/sessions/{}", session["id"].as_str().unwrap());
+    for (session, name) in [(&first, "a.ipynb"), (&second, "console")] {
+        let found = server.call("GET", &path(session), "").await.json();
+        assert_eq!(
+            (&found["id"], &found["path"]),
+            (&session["id"], &json!(name))
+        );
+    }
+    assert_eq!(server.call("DELETE", &path(&first), "").await.status, 204);
+    assert_eq!(
+        server.call("GET", "/api/sessions", "").await.json(),
+        json!([])
+    );
+}
