@@ -5,6 +5,9 @@ import sys
 
 from . import messages
 
+# Of all expressions that come with a cell, together: they go with its reply, which has a bound.
+LARGEST_ANSWERS = 16 * 1024 * 1024
+
 
 class Cells:
     """Runs cells in the shell."""
@@ -108,8 +111,13 @@ class Cells:
 
     def evaluate(self, expressions):
         """Returns the values of expressions, by their names."""
+        room = LARGEST_ANSWERS
         answers = self.shell.user_expressions(expressions)
-        for answer in answers.values():
+        for name, answer in answers.items():
             if "data" in answer:
                 answer["data"] = messages.encode_bundle(answer["data"])
+            room -= len(messages.to_json(answer))
+            if room < 0:
+                why = f"the values of all expressions have more than {LARGEST_ANSWERS} bytes"
+                answers[name] = {"status": "error", "ename": "ValueError", "evalue": why, "traceback": []}
         return answers

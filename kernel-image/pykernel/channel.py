@@ -10,6 +10,8 @@ from .messages import encode
 # A request is what the agent sends after its own checks; this bound only keeps a broken length from eating
 # the memory.
 LARGEST_REQUEST = 256 * 1024 * 1024
+# As the agent has it: one that is larger breaks the protocol.
+LARGEST_MESSAGE = 64 * 1024 * 1024
 
 
 class Closed(Exception):
@@ -50,7 +52,7 @@ class Channel:
     # --- out ------------------------------------------------------------------------------------------------
 
     def send(self, message, buffers=()):
-        """Sends one message."""
+        """Sends one message. Raises `ValueError` if it is too large."""
         fields = message.fields()
         if self.cell is not None:
             fields["cell"] = self.cell
@@ -60,7 +62,13 @@ class Channel:
             return
         if self.flush_c is not None:
             self.flush_c()
-        ring.put(ring_module.MESSAGE, encode(fields, buffers))
+        payload = encode(fields, buffers)
+        if len(payload) > LARGEST_MESSAGE:
+            raise ValueError(
+                f"an output of {len(payload)} bytes is not kept: at most {LARGEST_MESSAGE} are; "
+                "write it to a file instead"
+            )
+        ring.put(ring_module.MESSAGE, payload)
 
     def end_cell(self):
         """Ends what belongs to a cell only: its name on messages, the strict order of its output."""

@@ -13,6 +13,9 @@ from traitlets.config import Config
 
 from . import display, highlight, messages, parent, system, tracebacks
 
+# Of an error's message, and of its traceback, in characters.
+LONGEST_ERROR = 1 << 20
+
 
 class Shell(InteractiveShell):
     """The shell of one session: made and warmed in the zygote, then given a clean namespace."""
@@ -217,6 +220,12 @@ def _as_error(kind, value, text):
         described = str(value) if value is not None else ""
     except (KeyboardInterrupt, Exception):
         described = "<the exception could not be described>"
-    return messages.Error(
-        kind.__name__, described, [line for piece in text for line in str(piece).split("\n")]
-    )
+    return messages.Error(kind.__name__, _cut(described), _cut("\n".join(map(str, text))).split("\n"))
+
+
+def _cut(text):
+    """Returns beginning and end of what nobody reads whole, and what a message could not take."""
+    left_out = len(text) - LONGEST_ERROR
+    if left_out <= 0:
+        return text
+    return f"{text[: LONGEST_ERROR // 2]} … {left_out} characters left out … {text[-LONGEST_ERROR // 2 :]}"

@@ -134,3 +134,25 @@ def test_a_wide_table_is_shown_as_in_a_notebook(kernel):
     kernel.ok("import pandas as pd\npd.DataFrame([range(20)])")
     table = kernel.messages("execute_result")[0]["data"]["text/html"]
     assert table.count("<td>") == 20
+
+
+def test_what_is_too_large_for_a_message_is_refused_and_the_cell_goes_on_with_its_variables(kernel):
+    reply = kernel.run("x = 'v' * 70_000_000\nx")
+    assert reply["status"] == "error"
+    [error] = kernel.messages("error")
+    assert error["ename"] == "ValueError"
+    assert "bytes is not kept: at most 67108864 are; write it to a file instead" in error["evalue"]
+    kernel.ok("print(len(x))")
+    assert kernel.text() == "70000000\n"
+
+
+def test_a_long_error_is_cut_in_its_middle(kernel):
+    assert kernel.run("raise ValueError('v' * 70_000_000)")["status"] == "error"
+    [error] = kernel.messages("error")
+    assert len(error["evalue"]) < 1.1 * 2**20
+    assert "characters left out" in error["evalue"]
+
+
+def test_an_expression_too_large_for_a_reply_costs_itself_only(kernel):
+    reply = kernel.ok("x = 'v' * 70_000_000", user_expressions={"x": "x"})
+    assert "have more than 16777216 bytes" in reply["user_expressions"]["x"]["evalue"]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::protocol::agent::Kind;
-use crate::protocol::codec::{self, FRAME_HEAD};
+use crate::protocol::codec::{self, FLAG_MORE, FRAME_HEAD};
 
 /// How large a segment is, unless one frame needs more.
 const SEGMENT: usize = 128 * 1024;
@@ -33,6 +33,8 @@ pub(crate) struct Outbox {
     /// What all frames that are not acknowledged take.
     bytes: usize,
     limit: usize,
+    /// Whether the newest frame is a part of a message with more to come.
+    begun: bool,
     /// The kind of the newest frame, if it is text of which nothing was sent: more of the same may join it.
     open: Option<Kind>,
     /// Whether the newest frame stays here for now, as long as it is open.
@@ -100,6 +102,7 @@ impl Outbox {
             acked: 0,
             bytes: 0,
             limit,
+            begun: false,
             open: None,
             held: false,
             room: None,
@@ -124,9 +127,10 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing more is to be read for now.
+    /// Whether nothing more is to be read for now. Not within a message that comes in parts: the server stores it as one, so nothing would ever make
+    /// room. How long it may be is bounded by who takes it in.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= self.limit
+        self.bytes >= self.limit && !self.begun
     }
 
     /// What all frames take that are kept.
@@ -208,6 +212,7 @@ impl Outbox {
             ));
         } else {
             self.last += 1;
+            self.begun = false;
             let start = segment.used;
             segment.data[start..start + FRAME_HEAD].copy_from_slice(&codec::head(
                 room.kind as u8,
@@ -231,6 +236,7 @@ impl Outbox {
         fill: impl FnOnce(&mut [u8]),
     ) {
         self.open = None;
+        self.begun = flags & FLAG_MORE != 0;
         let number = self.last + 1;
         let segment = self.segment_with(FRAME_HEAD + length);
         let start = segment.used;

@@ -85,6 +85,26 @@ fn a_full_outbox_stops_reading() {
     assert!(!capture.ring.has_data());
 }
 
+#[test]
+fn a_message_longer_than_the_outbox_is_taken_in_whole() {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let (mut capture, writer) = capture();
+    let mut outbox = Outbox::new(1000);
+    for flags in [1, 1, 0] {
+        writer.put(3, flags, &[b'x'; 900]);
+        drain(&mut capture, &mut outbox).unwrap();
+    }
+    // Nothing of it was stored yet, and what follows waits until it is.
+    assert_eq!(outbox.last(), 3);
+    writer.put(1, 0, b"text");
+    drain(&mut capture, &mut outbox).unwrap();
+    assert_eq!((outbox.last(), outbox.is_full()), (3, true));
+    outbox.ack(3);
+    drain(&mut capture, &mut outbox).unwrap();
+    assert_eq!(outbox.last(), 4);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
