@@ -1,5 +1,6 @@
 //! What a session may use up, with real kernels: what the log says on the way there, and what ends a cell that goes beyond.
 
+use evercell::model::event::{Cause, Event};
 use serde_json::{Value, json};
 
 use crate::harness::server::Server;
@@ -112,4 +113,30 @@ async fn a_cell_that_fills_the_disk_or_is_refused_a_thread_is_told_which_limit_i
             .prints("s", "import os\nif os.path.exists('big'): os.unlink('big')")
             .await;
     }
+}
+
+#[tokio::test]
+async fn what_a_cell_sends_to_comms_bounds_it_and_so_does_what_a_thread_prints_after_it() {
+    let server = Server::start().await;
+    let limit = MIB;
+    server
+        .open_with("s", json!({ "cell_output_bytes": limit }))
+        .await;
+    let cause = json!({ "kind": "output_limit", "limit_bytes": limit });
+    let code = "import comm\nc = comm.create_comm(target_name='t')\n\
+                while True: c.send({}, buffers=[b'x' * 10**5])";
+    let result = server.run("s", code).await;
+    assert_eq!(result["cause"], cause, "{result:#}");
+
+    let mut socket = server.socket("s", 0).await;
+    let code = "import threading, time\n\
+                def flood():\n    time.sleep(0.5)\n    while True: print('x' * 999)\n\
+                threading.Thread(target=flood).start()";
+    assert_eq!(server.run("s", code).await["status"], "ok");
+    let is_meant = |cause: &Cause| matches!(cause, Cause::OutputLimit { .. });
+    socket
+        .wait_until(|event| matches!(event, Event::KernelLost { cause, .. } if is_meant(cause)))
+        .await;
+    // The next one begins with whatever was kept, and without the thread.
+    assert_eq!(server.prints("s", "print(1)").await, "1\n");
 }
