@@ -1,8 +1,9 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Page } from "playwright-core";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -200,6 +201,56 @@ test("a link of an output is opened only after its address was shown", async () 
   await other.waitForLoadState();
   expect(heard.filter((path) => path.startsWith("/link"))).toEqual(["/link?secret"]);
   expect(await other.evaluate((): unknown => [window.opener, document.referrer])).toEqual([null, ""]);
+});
+
+/** Counts what frames say to the page, which the page has heard when this has counted it. */
+const COUNT_MESSAGES = `window.heard = 0; addEventListener("message", () => setTimeout(() => { window.heard += 1; }));`;
+
+async function hearsMore(page: Page): Promise<void> {
+  const heard = (): Promise<number> => page.evaluate(() => (window as unknown as { heard: number }).heard);
+  const before = await heard();
+  await expect.poll(heard, { timeout: PATIENCE }).toBeGreaterThan(before + 10);
+}
+
+/** An output that asks again and again to have a link opened, and that takes the keyboard if it can. */
+const ASKING = `<input id="field"><p>an output that asks</p><a href="https://example.com/?followed">a link</a><script>
+  setInterval(() => { document.getElementById("field").focus(); parent.postMessage({ type: "link", url: "https://example.com/?secret" }, "*"); }, 20);
+</script>`;
+
+test("an output puts no question in the way of what is done beside it, and none in the place of another one", async () => {
+  const context = await visitor();
+  await context.addInitScript(COUNT_MESSAGES);
+  const page = await openSession(context, freshName("asking"));
+  await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(ASKING)})`);
+  await page.frameLocator(".frame").getByText("an output that asks").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Variables", exact: true }).click();
+  await hearsMore(page);
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await page.getByRole("button", { name: "Restart the kernel" }).click();
+  await hearsMore(page);
+  expect(await page.getByRole("dialog").locator("h2").allInnerTexts()).toEqual(["Restart the kernel?"]);
+});
+
+test("one click in an output asks one question, which cannot be answered before it can be read", async () => {
+  const context = await visitor();
+  await context.addInitScript(COUNT_MESSAGES);
+  await context.addInitScript(() => {
+    // Clicks on "Open" the moment that it is there.
+    new MutationObserver(() => document.querySelector<HTMLElement>(".dialog a.strong[aria-disabled]")?.click()).observe(document, { subtree: true, childList: true });
+  });
+  const page = await openSession(context, freshName("once"));
+  const popups: string[] = [];
+  context.on("page", (other) => popups.push(other.url()));
+  await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(ASKING)})`);
+  await page.frameLocator(".frame").getByText("an output that asks").click();
+  const question = page.getByRole("dialog", { name: "Open this address?" });
+  await question.waitFor();
+  expect(popups).toEqual([]);
+  await question.getByRole("link", { name: "Open in a new tab" }).waitFor();
+  await question.getByRole("button", { name: "Leave it" }).click();
+  await hearsMore(page);
+  expect(await question.count()).toBe(0);
 });
 
 test("the page's own policy lets in no script but its own, and no page frames it", async () => {

@@ -48,6 +48,9 @@ export type Dialog =
 /** How long after a key press somebody counts as typing. */
 const STILL_TYPING = 4_000;
 
+/** How long a browser counts somebody as active after a click or a key. */
+const ACTIVATION = 5_000;
+
 export class Session {
   private doc: Doc = EMPTY_DOC;
   private readonly writer: Writer;
@@ -59,6 +62,7 @@ export class Session {
   private lastEdit: { id: string | null; at: number } = { id: null, at: 0 };
   private nextToast = 1;
   private target = 0;
+  private linkAnsweredAt = -Infinity;
   view: View;
   /** What is changed in widgets here. */
   readonly changes = new Changes({
@@ -427,6 +431,7 @@ export class Session {
   // --- what lies over the page -----------------------------------------------------------------------------------------
 
   show(dialog: Dialog | null): void {
+    if (this.view.dialog?.kind === "link") this.linkAnsweredAt = performance.now();
     this.set({ dialog });
   }
 
@@ -438,8 +443,12 @@ export class Session {
     this.show({ kind: "output", cell, stream });
   }
 
-  /** An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. */
+  /**
+   * An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. It never takes the place of
+   * another question, and the click that answered one calls for no other.
+   */
   offerLink(url: string): void {
+    if (this.view.dialog !== null || performance.now() - this.linkAnsweredAt < ACTIVATION) return;
     this.show({ kind: "link", url });
   }
 

@@ -21,16 +21,7 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
     case "output":
       return <LongOutput session={session} cell={dialog.cell} stream={dialog.stream} onClose={close} />;
     case "link":
-      return (
-        <Modal title="Open this address?" onClose={close}>
-          <p>An output links to it. Look at it before you open it: an address can carry data to wherever it leads.</p>
-          <p class="address">{dialog.url}</p>
-          <div class="dialog-tools">
-            <a class="button strong" href={dialog.url} target="_blank" rel="noopener noreferrer" onClick={close}>Open in a new tab</a>
-            <button type="button" class="button" onClick={close}>Leave it</button>
-          </div>
-        </Modal>
-      );
+      return <FollowLink url={dialog.url} onClose={close} />;
     case "confirm":
       return (
         <Modal title={dialog.title} onClose={close}>
@@ -59,6 +50,28 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
   }
 }
 
+/** How long a question stands before it can be answered with yes: a click that was meant for what lay beneath is no answer. */
+const LOOK_FIRST = 700;
+
+/** Asks whether a link of an output is to be opened. */
+function FollowLink({ url, onClose }: { url: string; onClose: () => void }): JSX.Element {
+  const [isReady, setReady] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setReady(true), LOOK_FIRST);
+    return () => clearTimeout(timer);
+  }, []);
+  return (
+    <Modal title="Open this address?" onClose={onClose}>
+      <p>An output links to it. Look at it before you open it: an address can carry data to wherever it leads.</p>
+      <p class="address">{url}</p>
+      <div class="dialog-tools">
+        <a class="button strong" {...(isReady ? { href: url } : { "aria-disabled": "true" as const })} target="_blank" rel="noopener noreferrer" onClick={() => { if (isReady) onClose(); }}>Open in a new tab</a>
+        <button type="button" class="button" autofocus onClick={onClose}>Leave it</button>
+      </div>
+    </Modal>
+  );
+}
+
 /** Asks what a session is to be called. Its id stays as it is: programs know it by that. */
 export function Rename({ id, title, onRename, onClose }: { id: string; title: string; onRename: (title: string) => void; onClose: () => void }): JSX.Element {
   const [text, setText] = useState(title);
@@ -81,7 +94,8 @@ export function Modal({ title, children, onClose, class: extra }: { title: strin
   useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
-    return () => { if (before instanceof HTMLElement) before.focus({ preventScroll: true }); };
+    // An output does not get the keyboard back: whoever goes on in it clicks into it.
+    return () => { if (before instanceof HTMLElement && !(before instanceof HTMLIFrameElement)) before.focus({ preventScroll: true }); };
   }, []);
   return (
     <dialog ref={element} class={`dialog ${extra ?? ""}`} aria-label={title} onClose={onClose} onCancel={onClose}

@@ -50,8 +50,8 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
         send(now.current.drawing);
       }
       if (message?.type === "height") setHeight(Math.min(Math.max(message.height, 8), TALLEST));
-      // Only after a click or a key: an output is not to put questions in the way by itself.
-      if (message?.type === "link" && navigator.userActivation?.isActive !== false) session.offerLink(message.url);
+      // Only where somebody is at work in this very frame: an output is not to put questions in the way by itself.
+      if (message?.type === "link" && document.activeElement === element.current && navigator.userActivation?.isActive !== false) session.offerLink(message.url);
     };
     addEventListener("message", listen);
     return () => removeEventListener("message", listen);
