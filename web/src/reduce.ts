@@ -69,8 +69,9 @@ export interface Execution {
   readonly startedSeq: Seq | null;
   readonly startedAt: Millis | null;
   readonly deadlineAt: Millis | null;
-  readonly ceilingAt: Millis | null;
-  readonly warning: { readonly extendableMs: number } | null;
+  /** By how much its deadline can still be moved. */
+  readonly extendableMs: number;
+  readonly isWarned: boolean;
   readonly memory: { readonly used: number; readonly limit: number } | null;
   readonly input: InputRequest | null;
   readonly stopping: { readonly reason: string; readonly rung: string } | null;
@@ -262,11 +263,13 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "deadline_warning":
       change(draft, event.cell, (run) => ({
-        ...run, deadlineAt: event.deadline_at_ms, warning: { extendableMs: event.extendable_ms },
+        ...run, deadlineAt: event.deadline_at_ms, extendableMs: event.extendable_ms, isWarned: true,
       }));
       break;
     case "deadline_extended":
-      change(draft, event.cell, (run) => ({ ...run, deadlineAt: event.deadline_at_ms ?? run.deadlineAt, warning: null }));
+      change(draft, event.cell, (run) => ({
+        ...run, deadlineAt: event.deadline_at_ms ?? run.deadlineAt, extendableMs: event.extendable_ms, isWarned: false,
+      }));
       break;
     case "memory_warning":
       change(draft, event.cell, (run) => ({ ...run, memory: { used: event.used_bytes, limit: event.limit_bytes } }));
@@ -291,7 +294,7 @@ function queue(draft: Draft, event: EventOf<"cell_queued">): void {
   const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
   draft.executions.set(event.cell, {
     cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
-    startedSeq: null, startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],
+    startedSeq: null, startedAt: null, deadlineAt: null, extendableMs: 0, isWarned: false, memory: null, input: null, stopping: null, outputs: [],
     isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, isUndone: false, finished: null,
   });
   draft.queue = [...draft.queue, event.cell];
@@ -304,7 +307,7 @@ function start(draft: Draft, event: EventOf<"cell_started">): void {
   draft.queue = draft.queue.filter((cell) => cell !== event.cell);
   change(draft, event.cell, (run) => ({
     ...run, status: "running", count: event.execution_count, startedSeq: event.seq, startedAt: event.at_ms, deadlineAt: event.deadline_at_ms,
-    ceilingAt: event.ceiling_at_ms, note: event.state_note ?? null,
+    extendableMs: event.ceiling_at_ms - event.deadline_at_ms, note: event.state_note ?? null,
   }));
   supersede(draft, event.cell);
 }
@@ -350,7 +353,7 @@ function finish(draft: Draft, event: EventOf<"cell_finished">): void {
   draft.finishedCount += 1;
   catchNoMore(draft.widgets, event.cell);
   change(draft, event.cell, (run) => ({
-    ...run, status: event.status, count: event.execution_count ?? run.count, warning: null, input: null, isClearPending: false,
+    ...run, status: event.status, count: event.execution_count ?? run.count, isWarned: false, input: null, isClearPending: false,
     finished: {
       at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null, variables: event.variables ?? null,
       checkpoint: event.checkpoint ?? null,

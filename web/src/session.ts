@@ -4,6 +4,7 @@ import { ApiError, titleOf, type Api } from "./api.ts";
 import { shownCells, type ShownCell } from "./cells.ts";
 import { Connection, type Link } from "./connection.ts";
 import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
+import { offers } from "./offer.ts";
 import { between } from "./place.ts";
 import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
 import { DocumentFile, type Saved } from "./sync.ts";
@@ -367,10 +368,13 @@ export class Session {
     return running === null ? null : (executions.get(running) ?? null);
   }
 
-  /** Gives the running cell more time. */
-  extend(byMs: number): void {
+  /** Gives the running cell more time; as much as it is offered first, if it is not said. */
+  extend(byMs?: number): void {
     const run = this.runningCell();
-    if (run !== null) this.command("extend", { cell: run.cell, by_ms: byMs });
+    if (run === null) return;
+    const time = byMs ?? offers(run)[0];
+    if (time === undefined) return this.toast("This cell has all the time that it may have");
+    this.command("extend", { cell: run.cell, by_ms: time });
   }
 
   interrupt(): void {

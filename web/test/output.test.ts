@@ -3,11 +3,12 @@ import { shownCells } from "../src/cells.ts";
 import { readTable } from "../src/csv.ts";
 import { EMPTY_DOC } from "../src/document.ts";
 import { fromIpynb, toIpynb, toPage, toScript } from "../src/export.ts";
-import { bytes, clock, duration } from "../src/format.ts";
+import { bytes, clock, duration, grant } from "../src/format.ts";
 import { fromFrame } from "../src/frame/messages.ts";
 import { jsonMarkup } from "../src/output/json.ts";
 import { formOf } from "../src/output/mime.ts";
 import { EMPTY, reduce } from "../src/reduce.ts";
+import { offers } from "../src/offer.ts";
 import { toldOfRun } from "../src/verdict.ts";
 import { SANDBOX } from "../src/view/frame.tsx";
 import { cell, log } from "./log.ts";
@@ -87,6 +88,16 @@ test("a verdict says what ended a cell and what became of the variables", () => 
   expect(told({ status: "error", cause: { kind: "killed_by_signal", name: "SIGSEGV" }, state: { verdict: "lost", why: "there was no checkpoint" } })).toEqual({
     tone: "bad", title: "The kernel was killed by SIGSEGV.", detail: "Your variables are lost: there was no checkpoint.",
   });
+});
+
+test("no offer of more time is beyond the ceiling, and what is left of it is offered", () => {
+  const run = (extendableMs: number): readonly number[] => {
+    const events = log(["cell_queued", { cell: "a", code: "x", position: 0 }], ["cell_started", { cell: "a", execution_count: 1, deadline_at_ms: 0, ceiling_at_ms: extendableMs }]);
+    const execution = reduce(EMPTY, events).executions.get("a");
+    return execution === undefined ? [] : offers(execution);
+  };
+  expect([900, 12_345, 30_000, 90_000, 900_000].map(run)).toEqual([[], [12_000], [30_000], [30_000, 90_000], [30_000, 120_000]]);
+  expect([12_000, 90_000, 120_000].map(grant)).toEqual(["+12 s", "+1 min 30 s", "+2 min"]);
 });
 
 test("times and sizes read well", () => {

@@ -119,7 +119,7 @@ test("the running cell, the queue and the status follow the log", () => {
   const events = conversation();
   const running = reduce(EMPTY, events.slice(0, events.findIndex((event) => event.event === "deadline_warning") + 1));
   expect(running).toMatchObject({ status: "busy", running: "c", queue: ["d"] });
-  expect(running.executions.get("c")).toMatchObject({ warning: { extendableMs: 570_000 }, deadlineAt: 31_000 });
+  expect(running.executions.get("c")).toMatchObject({ isWarned: true, extendableMs: 570_000, deadlineAt: 31_000 });
   expect(reduce(EMPTY, events)).toMatchObject({ status: "idle", running: null, queue: [] });
 });
 

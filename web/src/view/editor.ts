@@ -115,7 +115,7 @@ function cellKeys(session: Session, id: string): readonly { key: string; run: (v
     // A list of completions that can be seen is closed first; one that is still awaited is nobody's concern.
     { key: "Escape", run: (view) => completionStatus(view.state) !== "active" && (closeInspection(view) || leave(view, () => session.select(id, "command"))) },
     { key: "Mod-s", run: () => { void session.flush(); return true; } },
-    { key: "Alt-e", run: () => { session.extend(30_000); return true; } },
+    { key: "Alt-e", run: () => { session.extend(); return true; } },
   ];
 }
 

@@ -8,7 +8,7 @@ export const KEYS: readonly { title: string; keys: readonly (readonly [string, s
     title: "Run",
     keys: [
       ["Shift+Enter", "Run and go to the next cell"], ["Ctrl+Enter", "Run and stay"], ["Alt+Enter", "Run and insert a cell"],
-      ["E", "Give the running cell 30 seconds more (Alt+E while typing)"], ["I, I", "Interrupt"], ["0, 0", "Restart the kernel"],
+      ["E", "Give the running cell 30 seconds more, or what may be given (Alt+E while typing)"], ["I, I", "Interrupt"], ["0, 0", "Restart the kernel"],
     ],
   },
   {
@@ -75,7 +75,7 @@ export function listenToKeys(session: Session): () => void {
       case "z": does(() => session.undoRemove()); break;
       case "m": if (selected !== null) does(() => session.setKind(selected, "markdown")); break;
       case "y": if (selected !== null) does(() => session.setKind(selected, "code")); break;
-      case "e": does(() => session.extend(30_000)); break;
+      case "e": does(() => session.extend()); break;
       case "i": if (isTwice) does(() => session.interrupt()); break;
       case "0": if (isTwice) does(() => session.confirmRestart()); break;
       case "?": does(() => session.show({ kind: "help" })); break;

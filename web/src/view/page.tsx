@@ -192,13 +192,14 @@ function Toasts({ session, view }: { session: Session; view: View }): JSX.Elemen
 /** The tab's title says what the session does, and a hidden tab calls when a deadline is near. */
 function useTitle(session: Session, { notebook }: View): void {
   const run = notebook.running === null ? null : (notebook.executions.get(notebook.running) ?? null);
-  const isWarned = run?.warning !== null && run?.warning !== undefined;
+  const isWarned = run?.isWarned === true;
   const told = useRef<string | null>(null);
   useEffect(() => {
     const mark = isWarned ? "⏳ Stops soon · " : run?.input !== null && run?.input !== undefined ? "❓ " : run !== null ? "● " : "";
     document.title = `${mark}${session.title} · Evercell`;
-    if (isWarned && run !== null && document.hidden && told.current !== run.cell && "Notification" in window && Notification.permission === "granted") {
-      told.current = run.cell;
+    if (isWarned && run !== null && document.hidden && told.current !== `${run.cell}:${run.deadlineAt}` && "Notification" in window && Notification.permission === "granted") {
+      // Each deadline is told of once, also that of a cell which was given more time before.
+      told.current = `${run.cell}:${run.deadlineAt}`;
       const note = new Notification("A cell is stopped soon", { body: `${session.title}: come back to give it more time.`, tag: run.cell });
       note.onclick = () => window.focus();
     }
