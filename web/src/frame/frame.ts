@@ -40,6 +40,7 @@ function drawHtml(html: string): void {
 }
 
 function runScript(code: string): void {
+  output.replaceChildren();
   try {
     // Jupyter gives a script the element that it may draw into.
     (new Function("element", code) as (element: HTMLElement) => void)(output);

@@ -91,7 +91,7 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
         {run !== null && !isText && (
           <div class={waiting !== null ? "stale" : ""}>
             {run.note !== null && <p class="quiet-note">{toldOfNote(run.note, (id) => session.nameOf(id))}</p>}
-            <Outputs session={session} cell={run.cell} outputs={run.outputs} isRunning={isRunning} />
+            <Outputs key={run.cell} session={session} cell={run.cell} outputs={run.outputs} isRunning={isRunning} />
             <Verdict told={toldOfRun(run, (id) => session.nameOf(id))} />
             <Facts run={run} source={cell.source} />
           </div>

@@ -79,9 +79,14 @@ const Bundle = memo(function Bundle({ session, output }: { session: Session; out
     case "unknown":
       return <p class="quiet-note">This cannot be shown here: {form.types.join(", ")}.</p>;
     default:
-      return <Framed session={session} form={form} />;
+      // What scripts have left behind goes with their frame: each drawing of such an output has a frame of its own.
+      return <Framed key={hasScripts(form) ? output.seq : 0} session={session} form={form} />;
   }
 });
+
+function hasScripts(form: Form): boolean {
+  return form.kind === "script" || (form.kind === "html" && /<script/i.test(form.html));
+}
 
 const TITLES: Record<string, string> = {
   html: "Output", script: "Output of a script", plotly: "Interactive figure", vega: "Interactive figure", markdown: "Text", latex: "Formula", json: "JSON",
