@@ -45,6 +45,27 @@ test("files are dropped on the panel, and an upload that does not fit says why",
   await page.getByText("The upload was cut off; nothing of it was kept").or(page.getByText("the upload was cut off; nothing of it was kept")).first().waitFor();
 });
 
+test("a file is not replaced by one of its name before that was asked", async () => {
+  const page = await openSession(await visitor(), freshName("replace"));
+  await page.getByRole("button", { name: "Files", exact: true }).click();
+  const upload = (...texts: string[]): Promise<void> => page.getByLabel("Files to upload").setInputFiles(texts.map((text, index) => ({ name: `${index}.txt`, mimeType: "text/plain", buffer: Buffer.from(text) })));
+  const held = async (): Promise<string> => saved(page, () => page.getByRole("button", { name: "Download 0.txt" }).click());
+  await upload("mine");
+  await page.getByRole("button", { name: /^0\.txt/ }).waitFor();
+  await upload("another", "new");
+  const question = page.getByRole("dialog", { name: "Replace 0.txt?" });
+  await question.waitFor();
+  expect(await question.getByRole("button", { name: "Cancel" }).evaluate((element) => element === document.activeElement)).toBe(true);
+  await question.getByRole("button", { name: "Cancel" }).click();
+  // What replaces nothing is there all the same.
+  await page.getByRole("button", { name: /^1\.txt/ }).waitFor();
+  expect(await held()).toBe("mine");
+  await upload("another");
+  await question.getByRole("button", { name: "Replace" }).click();
+  await page.getByText("0.txt is there").waitFor();
+  expect(await held()).toBe("another");
+});
+
 test("variables are listed, and follow each cell", async () => {
   const page = await openSession(await visitor(), freshName("variables"));
   await page.getByRole("button", { name: "Variables", exact: true }).click();

@@ -47,6 +47,7 @@ function ipynbOutput(output: Output, count: number | null): unknown[] {
   switch (output.kind) {
     case "stream": return [{ output_type: "stream", name: output.name, text: lines(streamText(output)) }];
     case "error": return [{ output_type: "error", ename: output.ename, evalue: output.evalue, traceback: output.traceback }];
+    case "far": return [{ output_type: "stream", name: "stderr", text: [`… an output of ${output.weight} characters is left out here …\n`] }];
     case "many": return [{ output_type: "stream", name: "stderr", text: [`… ${output.count} outputs are left out here …\n`] }];
     case "bundle": {
       const data = Object.fromEntries(Object.entries(output.data).map(([type, value]) => [type, typeof value === "string" && !type.startsWith("image/") ? lines(value) : value]));
@@ -135,6 +136,7 @@ function pageOutput(output: Output): string {
   switch (output.kind) {
     case "stream": return `<div class="out"><pre>${coloured(streamText(output))}</pre></div>`;
     case "error": return `<div class="out"><pre class="failure">${escape(`${output.ename}: ${plain(output.evalue)}`)}</pre><pre>${coloured(output.traceback.join("\n"))}</pre></div>`;
+    case "far": return `<div class="out count">… an output of ${output.weight} characters is left out here …</div>`;
     case "many": return `<div class="out count">… ${output.count} outputs are left out here …</div>`;
     case "bundle": {
       const form = formOf(output.data);

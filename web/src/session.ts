@@ -42,7 +42,8 @@ export type Dialog =
   | { kind: "picture"; address: string; label: string }
   | { kind: "output"; cell: string; stream: StreamName }
   | { kind: "link"; url: string }
-  | { kind: "confirm"; title: string; text: string; yes: string; run: () => void }
+  /** Dangerous is what there is no way back from. */
+  | { kind: "confirm"; title: string; text: string; yes: string; isDangerous?: boolean; run: () => void }
   | { kind: "rename" }
   | { kind: "help" };
 
@@ -358,7 +359,7 @@ export class Session {
 
   confirmEnd(): void {
     this.show({
-      kind: "confirm", title: "End this session?", text: "Its kernel, its files and its log are removed. There is no way back.", yes: "End and remove",
+      kind: "confirm", title: "End this session?", text: "Its kernel, its files and its log are removed. There is no way back.", yes: "End and remove", isDangerous: true,
       run: () => void this.api.end(this.id).then(() => { location.hash = "#/"; }, (error: unknown) => this.complain(error)),
     });
   }

@@ -17,6 +17,9 @@ export type Form =
 
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
+/** What is longer was not written by hand, and would keep the page busy for long. */
+const LONGEST_WRITTEN = 500_000;
+
 export function formOf(data: MimeBundle): Form {
   const text = textOf(data["text/plain"]) ?? "";
   const widget = data["application/vnd.jupyter.widget-view+json"];
@@ -40,9 +43,9 @@ export function formOf(data: MimeBundle): Form {
     if (base64 !== null) return { kind: "image", type, base64 };
   }
   const markdown = textOf(data["text/markdown"]);
-  if (markdown !== null) return { kind: "markdown", text: markdown };
+  if (markdown !== null) return { kind: markdown.length > LONGEST_WRITTEN ? "text" : "markdown", text: markdown };
   const latex = textOf(data["text/latex"]);
-  if (latex !== null) return { kind: "latex", text: latex };
+  if (latex !== null) return { kind: latex.length > LONGEST_WRITTEN ? "text" : "latex", text: latex };
   for (const type of ["application/json", "application/geo+json"]) if (data[type] !== undefined) return { kind: "json", value: data[type] };
   if (data["text/plain"] !== undefined) return { kind: "text", text };
   return { kind: "unknown", types: Object.keys(data) };

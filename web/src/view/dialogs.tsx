@@ -23,15 +23,7 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
     case "link":
       return <FollowLink url={dialog.url} onClose={close} />;
     case "confirm":
-      return (
-        <Modal title={dialog.title} onClose={close}>
-          <p>{dialog.text}</p>
-          <div class="dialog-tools">
-            <button type="button" class="button strong" autofocus onClick={() => { close(); dialog.run(); }}>{dialog.yes}</button>
-            <button type="button" class="button" onClick={close}>Cancel</button>
-          </div>
-        </Modal>
-      );
+      return <Confirm {...dialog} onYes={() => { close(); dialog.run(); }} onClose={close} />;
     case "rename":
       return <Rename id={session.id} title={session.title} onRename={(title) => { close(); void session.rename(title); }} onClose={close} />;
     case "help":
@@ -48,6 +40,28 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
         </Modal>
       );
   }
+}
+
+interface ConfirmProps {
+  title: string;
+  text: string;
+  yes: string;
+  isDangerous?: boolean;
+  onYes: () => void;
+  onClose: () => void;
+}
+
+/** Asks before something is done. The keyboard is on yes, unless there is no way back from it. */
+export function Confirm({ title, text, yes, isDangerous = false, onYes, onClose }: ConfirmProps): JSX.Element {
+  return (
+    <Modal title={title} onClose={onClose}>
+      <p>{text}</p>
+      <div class="dialog-tools">
+        <button type="button" class={`button ${isDangerous ? "danger" : "strong"}`} autofocus={!isDangerous} onClick={onYes}>{yes}</button>
+        <button type="button" class="button" autofocus={isDangerous} onClick={onClose}>Cancel</button>
+      </div>
+    </Modal>
+  );
 }
 
 /** How long a question stands before it can be answered with yes: a click that was meant for what lay beneath is no answer. */

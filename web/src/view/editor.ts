@@ -5,7 +5,7 @@ import { defaultKeymap, history, historyKeymap, indentLess, indentMore, toggleCo
 import { python } from "@codemirror/lang-python";
 import { bracketMatching, defineLanguageFacet, HighlightStyle, indentOnInput, indentUnit, Language, syntaxHighlighting, syntaxTree } from "@codemirror/language";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
-import { Annotation, EditorState, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
+import { Annotation, EditorState, Prec, StateEffect, StateField, Transaction, type Extension } from "@codemirror/state";
 import { drawSelection, EditorView, keymap, placeholder, showTooltip } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { parser as markdownParser } from "@lezer/markdown";
@@ -95,7 +95,8 @@ export function setText(view: EditorView, text: string): void {
   while (end < now.length - start && end < text.length - start && now[now.length - 1 - end] === text[text.length - 1 - end]) end += 1;
   view.dispatch({
     changes: { from: start, to: now.length - end, insert: text.slice(start, text.length - end) },
-    annotations: fromOutside.of(true),
+    // Undo takes back what was typed here, not what others wrote.
+    annotations: [fromOutside.of(true), Transaction.addToHistory.of(false)],
   });
 }
 

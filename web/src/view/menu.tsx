@@ -3,8 +3,8 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { fromIpynb, toIpynb, toPage, toScript } from "../export.ts";
+import { save } from "../save.ts";
 import type { Session } from "../session.ts";
-import { save } from "./outputs.tsx";
 
 export function MoreMenu({ session }: { session: Session }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
