@@ -15,6 +15,28 @@ const TALLEST = 8000;
 /** How often a frame that starts anew is told again what to draw: outputs may reload themselves, but not for ever. */
 const MOST_STARTS = 10;
 
+/** How long a browser counts somebody as active after a click or a key. */
+const ACTIVATION = 5_000;
+
+/** When somebody last did something on the page itself. Tab may lead into a frame, so it does not count. */
+let touchedAt = -Infinity;
+let isWatched = false;
+function watch(): void {
+  if (isWatched) return;
+  isWatched = true;
+  const note = (event: Event): void => { if (!(event instanceof KeyboardEvent && event.key === "Tab")) touchedAt = performance.now(); };
+  for (const kind of ["pointerdown", "pointerup", "keydown"]) addEventListener(kind, note, true);
+}
+
+/**
+ * Whether somebody is at work in this very frame: an output is not to put questions in the way by itself. A click anywhere makes all frames active, and a
+ * frame can take the keyboard when it likes, so more is asked for: the pointer is over it, or nothing was touched beside it of late.
+ */
+function isAtWorkIn(frame: HTMLIFrameElement): boolean {
+  if (document.activeElement !== frame || navigator.userActivation?.isActive === false) return false;
+  return frame.matches(":hover") || performance.now() - touchedAt > ACTIVATION + 500 || matchMedia("(hover: none)").matches;
+}
+
 export type Drawing = ToFrame extends infer Message ? (Message extends { theme: Theme } ? Omit<Message, "theme"> : never) : never;
 
 const COLOURS = ["--ink", "--quiet", "--line", "--stripe", "--accent", "--bad"];
@@ -50,9 +72,9 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
         send(now.current.drawing);
       }
       if (message?.type === "height") setHeight(Math.min(Math.max(message.height, 8), TALLEST));
-      // Only where somebody is at work in this very frame: an output is not to put questions in the way by itself.
-      if (message?.type === "link" && document.activeElement === element.current && navigator.userActivation?.isActive !== false) session.offerLink(message.url);
+      if (message?.type === "link" && isAtWorkIn(element.current)) session.offerLink(message.url);
     };
+    watch();
     addEventListener("message", listen);
     return () => removeEventListener("message", listen);
   }, [session]);
