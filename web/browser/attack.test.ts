@@ -243,6 +243,7 @@ test("one click in an output asks one question, which cannot be answered before 
   const popups: string[] = [];
   context.on("page", (other) => popups.push(other.url()));
   await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(ASKING)})`);
+  await page.mouse.move(2, 2);
   await page.frameLocator(".frame").getByText("an output that asks").click();
   const question = page.getByRole("dialog", { name: "Open this address?" });
   await question.waitFor();

@@ -71,6 +71,15 @@ export function textOf(value: unknown): string | null {
   return null;
 }
 
+/** The picture of a bundle as an address that has all of it; null if it has none. */
+export function pictureOf(data: MimeBundle | undefined): string | null {
+  for (const type of IMAGES) {
+    const base64 = textOf(data?.[type])?.replace(/\s/g, "");
+    if (base64 !== undefined && /^[A-Za-z0-9+/=]+$/.test(base64)) return `data:${type};base64,${base64}`;
+  }
+  return null;
+}
+
 /** A picture's bytes; null if it is none. */
 export function bytesOf(base64: string): Uint8Array<ArrayBuffer> | null {
   try {

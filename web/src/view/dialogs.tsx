@@ -141,10 +141,12 @@ function LongOutput({ session, cell, stream, onClose }: { session: Session; cell
     }
   };
   useEffect(() => void load(0), [cell, stream]);
-  const search = async (): Promise<void> => {
+  /** Finds the first matches, or more of them behind those that are there. */
+  const search = async (before: OutputMatches | null = null): Promise<void> => {
     if (wanted === "") return setFound(null);
     try {
-      setFound(await session.api.find(session.id, cell, stream, wanted, 0));
+      const more = await session.api.find(session.id, cell, stream, wanted, before?.next ?? 0);
+      setFound(before === null ? more : { ...more, total: before.total, matches: [...before.matches, ...more.matches] });
       setProblem("");
     } catch (error) {
       setProblem(error instanceof Error ? error.message : String(error));
@@ -155,13 +157,15 @@ function LongOutput({ session, cell, stream, onClose }: { session: Session; cell
     <Modal title={stream === "stdout" ? "Printed text" : "Standard error"} class="wide long-output" onClose={onClose}>
       <form class="search" onSubmit={(event) => { event.preventDefault(); void search(); }}>
         <label class="visually-hidden" for="find">Find in the whole output</label>
-        <input id="find" placeholder="Find in the whole output" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
+        <input id="find" placeholder="Find in the whole output" value={wanted} onInput={(event) => { setWanted(event.currentTarget.value); setFound(null); }} />
         <button type="submit" class="button">Find</button>
       </form>
       {problem !== "" && <p class="told warn" role="alert">{problem}</p>}
       {found !== null && (
         <div class="matches">
-          <p class="quiet-note">{found.total === 0 ? "Not found." : `${plural(found.total, "match", "matches")}${found.total > found.matches.length ? `; the first ${found.matches.length}` : ""}`}</p>
+          <p class="quiet-note">{found.total === 0 ? "Not found." : `${plural(found.total, "match", "matches")}${found.total > found.matches.length ? `; the first ${found.matches.length} ` : ""}`}
+            {found.total > found.matches.length && found.matches.length > 0 && <button type="button" class="link" onClick={() => void search(found)}>Show more</button>}
+          </p>
           <ol>
             {found.matches.map((match) => (
               <li key={match.byte}><button type="button" onClick={() => void load(match.byte - 400)}><span class="line-number">{match.line}</span>{match.text}</button></li>

@@ -18,28 +18,40 @@ const MOST_STARTS = 10;
 /** How long a browser counts somebody as active after a click or a key. */
 const ACTIVATION = 5_000;
 
-/** When somebody last did something on the page itself. Tab may lead into a frame, so it does not count. */
+/** When somebody last did something on the page itself, and when the pointer last moved there. Tab may lead into a frame, so it does not count. */
 let touchedAt = -Infinity;
-let isWatched = false;
-function watch(): void {
-  if (isWatched) return;
-  isWatched = true;
-  const note = (event: Event): void => { if (!(event instanceof KeyboardEvent && event.key === "Tab")) touchedAt = performance.now(); };
-  for (const kind of ["pointerdown", "pointerup", "keydown"]) addEventListener(kind, note, true);
+let movedAt = -Infinity;
+let pointer = "";
+
+/** Begins to note what somebody does on the page; returns what ends that. */
+export function watchHands(): () => void {
+  const touch = (event: Event): void => { if (!(event instanceof KeyboardEvent && event.key === "Tab")) touchedAt = performance.now(); };
+  // A frame that comes to lie under a pointer at rest is told of as if it had moved.
+  const move = (event: MouseEvent): void => {
+    const now = `${event.screenX},${event.screenY}`;
+    if (now !== pointer) movedAt = performance.now();
+    pointer = now;
+  };
+  const ended = new AbortController();
+  const how = { capture: true, signal: ended.signal };
+  for (const kind of ["pointerdown", "pointerup", "keydown"]) addEventListener(kind, touch, how);
+  for (const kind of ["mouseover", "mousemove"] as const) addEventListener(kind, move, how);
+  return () => ended.abort();
 }
 
 /**
  * Whether somebody is at work in this very frame: an output is not to put questions in the way by itself. A click anywhere makes all frames active, and a
- * frame can take the keyboard when it likes, so more is asked for: the pointer is over it, or nothing was touched beside it of late.
+ * frame can take the keyboard when it likes, so more is asked for: the pointer has been moved into it, or nothing was touched beside it of late.
  */
 function isAtWorkIn(frame: HTMLIFrameElement): boolean {
   if (document.activeElement !== frame || navigator.userActivation?.isActive === false) return false;
-  return frame.matches(":hover") || performance.now() - touchedAt > ACTIVATION + 500 || matchMedia("(hover: none)").matches;
+  const isPointedAt = frame.matches(":hover") && movedAt > touchedAt;
+  return isPointedAt || performance.now() - touchedAt > ACTIVATION + 500 || matchMedia("(hover: none)").matches;
 }
 
 export type Drawing = ToFrame extends infer Message ? (Message extends { theme: Theme } ? Omit<Message, "theme"> : never) : never;
 
-const COLOURS = ["--ink", "--quiet", "--line", "--stripe", "--accent", "--bad"];
+const COLOURS = ["--paper", "--ink", "--quiet", "--line", "--stripe", "--accent", "--bad"];
 
 export function themeOf(isDark: boolean): Theme {
   const style = getComputedStyle(document.documentElement);
@@ -74,7 +86,6 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
       if (message?.type === "height") setHeight(Math.min(Math.max(message.height, 8), TALLEST));
       if (message?.type === "link" && isAtWorkIn(element.current)) session.offerLink(message.url);
     };
-    watch();
     addEventListener("message", listen);
     return () => removeEventListener("message", listen);
   }, [session]);

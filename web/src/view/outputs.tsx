@@ -46,7 +46,7 @@ export const Outputs = memo(function Outputs({ session, cell, outputs, isRunning
 });
 
 /** A title is read at a glance; a longer one is whole in the traceback. */
-const LONGEST_TITLE = 2000;
+const LONGEST_TITLE = 500;
 
 function firstLine(text: string): string {
   return plain(text.slice(0, text.indexOf("\n") >= 0 ? text.indexOf("\n") : text.length));

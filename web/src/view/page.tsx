@@ -10,6 +10,7 @@ import { Cell, Verdict } from "./cell.tsx";
 import { CheckpointsPanel } from "./checkpoints.tsx";
 import { DialogView } from "./dialogs.tsx";
 import { FilesPanel } from "./files.tsx";
+import { watchHands } from "./frame.tsx";
 import { useTick, useView } from "./hooks.ts";
 import { Button, Icon, type IconName } from "./icons.tsx";
 import { listenToKeys } from "./keys.ts";
@@ -26,9 +27,9 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
   const session = useMemo(() => new Session(api, id), [api, id]);
   useEffect(() => {
     session.open();
-    const stop = listenToKeys(session);
+    const stops = [listenToKeys(session), watchHands()];
     return () => {
-      stop();
+      for (const stop of stops) stop();
       session.close();
     };
   }, [session]);
@@ -36,6 +37,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
   const [panel, setPanel] = useState<Panel | null>(null);
   useTitle(session, view);
   const { notebook, cells, selected, mode, opened } = view;
+  const chosen = new Set(session.chosen());
   // Cells wait for the notebook's first reading, so that nothing jumps.
   const isReady = view.isCaughtUp && (view.saved.state !== "loading" || view.link.state !== "live");
   const early = notebook.notices.filter((notice) => notice.after === null && notice.kind !== "reopened");
@@ -62,7 +64,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
       <main class="notebook" aria-label="Notebook">
         {early.map((notice) => <Verdict key={notice.seq} told={toldOfNotice(notice, (run) => session.nameOf(run))} />)}
         {cells.map((cell, index) => (
-          <Cell key={cell.id} session={session} cell={cell} index={index} isLast={index === cells.length - 1} isSelected={cell.id === selected}
+          <Cell key={cell.id} session={session} cell={cell} index={index} isChosen={chosen.size > 1 && chosen.has(cell)} isFolded={view.folded.has(cell.id)} hasLineNumbers={view.hasLineNumbers} imported={view.imported.get(cell.id)} isLast={index === cells.length - 1} isSelected={cell.id === selected}
             mode={cell.id === selected ? mode : null} isOpened={opened.has(cell.id)} />
         ))}
         {isReady && cells.length === 0 && view.link.state !== "refused" && <FirstRun session={session} view={view} />}

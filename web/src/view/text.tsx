@@ -88,7 +88,7 @@ export const Stream = memo(function Stream({ session, cell, output, isRunning }:
     <div class={`stream ${output.name}`}>
       <pre ref={box} class={`text ${isWhole ? "whole" : ""}`} {...(isTall ? { tabIndex: 0, role: "region", "aria-label": output.name === "stderr" ? "Standard error" : "Printed text" } : {})}
         onScroll={({ currentTarget: { scrollTop, clientHeight, scrollHeight } }) => { isAtEnd.current = scrollTop + clientHeight > scrollHeight - 24; }}>
-        <AnsiText text={output.head} />
+        {cell === null ? <LongText text={output.head} name={`${output.name}.txt`} /> : <AnsiText text={output.head} />}
         {output.leftOut > 0 && cell !== null && <Gap session={session} cell={cell} output={output} />}
         <AnsiText text={output.tail} />
       </pre>
