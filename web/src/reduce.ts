@@ -2,8 +2,7 @@
 
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
-  Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
-  VariableChanges, Verdict,
+  Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Seq, StateNote, Status, StreamName, Usage, Verdict,
 } from "./wire.ts";
 import { NO_WIDGETS, catchNoMore, catcher, draftOf, forgetUnderWay, outlive, takeComm, takeHandled, type Widgets, type WidgetsDraft } from "./widgets/model.ts";
 
@@ -66,8 +65,6 @@ export interface Finished {
   readonly cause: Cause | null;
   readonly state: Verdict;
   readonly usage: Usage | null;
-  readonly variables: VariableChanges | null;
-  readonly checkpoint: Protection | null;
 }
 
 /** One run of a cell. */
@@ -368,8 +365,7 @@ function finish(draft: Draft, event: EventOf<"cell_finished">): void {
   change(draft, event.cell, (run) => ({
     ...run, status: event.status, count: event.execution_count ?? run.count, isWarned: false, input: null, isClearPending: false,
     finished: {
-      at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null, variables: event.variables ?? null,
-      checkpoint: event.checkpoint ?? null,
+      at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null,
     },
   }));
   // A cell that never ran takes the place of an earlier run only where there is none.
