@@ -228,9 +228,12 @@ test("a link of an output is opened only after its address was shown", async () 
   const context = await visitor();
   const page = await openSession(context, freshName("link"));
   await runCell(page, `from IPython.display import HTML\nHTML('<a href="${url}/link?secret">a link</a>')`);
-  // A hand moves over the page to get there.
+  // A hand moves over the page to get there, and takes longer for it than a test.
+  const link = page.frameLocator(".frame").getByText("a link");
   await page.mouse.move(2, 2);
-  await page.frameLocator(".frame").getByText("a link").click();
+  await link.hover();
+  await page.locator(".frame:hover").waitFor();
+  await link.click();
   await page.getByRole("dialog").getByText(`${url}/link?secret`).waitFor();
   expect(heard).toEqual([]);
   const [other] = await Promise.all([context.waitForEvent("page"), page.getByRole("link", { name: "Open in a new tab" }).click()]);

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
 
 useBrowser();
 
@@ -37,6 +37,14 @@ test("200,000 printed lines: the page holds head and tail, reads the rest by ran
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: /line 123456 odd/ }).click();
   await page.getByRole("region", { name: "The text" }).getByText("line 123456 odd").waitFor();
+  // Of very many matches the first are shown, and the others on demand.
+  await page.getByLabel("Find in the whole output").fill("line 77");
+  await page.keyboard.press("Enter");
+  const matches = page.locator(".matches li");
+  await expect.poll(() => matches.count(), { timeout: PATIENCE }).toBe(100);
+  await page.locator(".matches").getByRole("button", { name: "Show more" }).click();
+  await expect.poll(() => matches.count(), { timeout: PATIENCE }).toBe(200);
+  expect(await matches.nth(150).innerText()).toMatch(/line 77\d\d/);
   await page.keyboard.press("Escape");
   await runCell(page, "print('and it goes on')");
   await shows(page, "and it goes on");

@@ -135,6 +135,8 @@ test("every state of the page is legible, light and dark, wide and narrow, and a
   await small.frameLocator(".frame").getByText("Grignolino").waitFor();
   await look(small, "narrow", 780);
   expect(await small.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  // A line of code is one line; it scrolls.
+  expect(await small.locator(".cell.code .cm-line").evaluateAll((lines) => lines.every((line) => line.getBoundingClientRect().height < 30))).toBe(true);
   for (const panel of ["Files", "Variables", "Checkpoints"]) {
     await small.getByRole("button", { name: panel, exact: true }).click();
     await small.getByRole("complementary", { name: panel }).getByText(/wine\.csv|DataFrame|before-the-model/).first().waitFor();
