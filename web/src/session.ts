@@ -58,9 +58,6 @@ export type Dialog =
 /** How long after a key press somebody counts as typing. */
 const STILL_TYPING = 4_000;
 
-/** How long a browser counts somebody as active after a click or a key. */
-const ACTIVATION = 5_000;
-
 export class Session {
   private doc: Doc = EMPTY_DOC;
   private readonly writer: Writer;
@@ -72,7 +69,6 @@ export class Session {
   private lastEdit: { id: string | null; at: number } = { id: null, at: 0 };
   private nextToast = 1;
   private target = 0;
-  private linkAnsweredAt = -Infinity;
   /** How the editor is entered that comes to have the keyboard next. */
   entering: "start" | "end" | "find" | null = null;
   view: View;
@@ -492,7 +488,6 @@ export class Session {
   // --- what lies over the page -----------------------------------------------------------------------------------------
 
   show(dialog: Dialog | null): void {
-    if (this.view.dialog?.kind === "link") this.linkAnsweredAt = performance.now();
     this.set({ dialog });
   }
 
@@ -506,11 +501,10 @@ export class Session {
 
   /**
    * An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. It never takes the place of
-   * another question, and the click that answered one calls for no other.
+   * another question.
    */
   offerLink(url: string): void {
-    if (this.view.dialog !== null || performance.now() - this.linkAnsweredAt < ACTIVATION) return;
-    this.show({ kind: "link", url });
+    if (this.view.dialog === null) this.show({ kind: "link", url });
   }
 
   // --- messages ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import { readTable } from "../src/csv.ts";
 import { EMPTY_DOC } from "../src/document.ts";
 import { fromIpynb, toIpynb, toPage, toScript, type WholeCell } from "../src/export.ts";
 import { bytes, clock, duration, grant } from "../src/format.ts";
-import { fromFrame } from "../src/frame/messages.ts";
+import { fromFrame, linkOf } from "../src/frame/messages.ts";
 import { fromFile } from "../src/imported.ts";
 import { jsonMarkup } from "../src/output/json.ts";
 import { formOf } from "../src/output/mime.ts";
@@ -20,9 +20,11 @@ test("a frame may run scripts, and has no more rights than that", () => {
 
 test("of what a frame says only its own few words are heard", () => {
   expect(fromFrame({ type: "height", height: 12, extra: 1 })).toEqual({ type: "height", height: 12 });
-  for (const forged of [null, 1, "ready", {}, { type: "html", html: "x" }, { type: "height", height: "12" }, { type: "height", height: Number.NaN }, { type: "link", url: "javascript:alert(1)" }, { type: "link", url: "data:text/html,x" }, { type: "link", url: `https://x/${"a".repeat(3000)}` }]) {
+  for (const forged of [null, 1, "ready", {}, { type: "html", html: "x" }, { type: "height", height: "12" }, { type: "height", height: Number.NaN }, { type: "link", url: "https://x/" }]) {
     expect(fromFrame(forged)).toBeNull();
   }
+  expect(linkOf({ url: "https://x/" })).toBe("https://x/");
+  for (const url of [1, "javascript:alert(1)", "data:text/html,x", `https://x/${"a".repeat(3000)}`]) expect(linkOf({ url })).toBeNull();
 });
 
 test("the richest form that can be drawn is drawn", () => {

@@ -74,7 +74,7 @@ export function makeEditor(parent: HTMLElement, { session, id, kind, text, label
         keymap.of([
           ...closeBracketsKeymap, ...completionKeymap, { key: "Mod-/", run: toggleComment }, ...searchKeymap, ...historyKeymap, ...defaultKeymap,
         ]),
-        EditorView.contentAttributes.of({ "aria-label": label, spellcheck: kind === "code" ? "false" : "true", autocapitalize: "off" }),
+        EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", spellcheck: kind === "code" ? "false" : "true", autocapitalize: "off" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged && !update.transactions.some((transaction) => transaction.annotation(fromOutside) === true)) {
             session.edit(id, update.state.doc.toString());

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { fromFrame, type Theme, type ToFrame } from "../frame/messages.ts";
+import { fromFrame, linkOf, type Theme, type ToFrame } from "../frame/messages.ts";
 import type { Session } from "../session.ts";
 import { useDark } from "./hooks.ts";
 
@@ -14,40 +14,6 @@ const TALLEST = 8000;
 
 /** How often a frame that starts anew is told again what to draw: outputs may reload themselves, but not for ever. */
 const MOST_STARTS = 10;
-
-/** How long a browser counts somebody as active after a click or a key. */
-const ACTIVATION = 5_000;
-
-/** When somebody last did something on the page itself, and when the pointer last moved there. Tab may lead into a frame, so it does not count. */
-let touchedAt = -Infinity;
-let movedAt = -Infinity;
-let pointer = "";
-
-/** Begins to note what somebody does on the page; returns what ends that. */
-export function watchHands(): () => void {
-  const touch = (event: Event): void => { if (!(event instanceof KeyboardEvent && event.key === "Tab")) touchedAt = performance.now(); };
-  // A frame that comes to lie under a pointer at rest is told of as if it had moved.
-  const move = (event: MouseEvent): void => {
-    const now = `${event.screenX},${event.screenY}`;
-    if (now !== pointer) movedAt = performance.now();
-    pointer = now;
-  };
-  const ended = new AbortController();
-  const how = { capture: true, signal: ended.signal };
-  for (const kind of ["pointerdown", "pointerup", "keydown"]) addEventListener(kind, touch, how);
-  for (const kind of ["mouseover", "mousemove"] as const) addEventListener(kind, move, how);
-  return () => ended.abort();
-}
-
-/**
- * Whether somebody is at work in this very frame: an output is not to put questions in the way by itself. A click anywhere makes all frames active, and a
- * frame can take the keyboard when it likes, so more is asked for: the pointer has been moved into it, or nothing was touched beside it of late.
- */
-function isAtWorkIn(frame: HTMLIFrameElement): boolean {
-  if (document.activeElement !== frame || navigator.userActivation?.isActive === false) return false;
-  const isPointedAt = frame.matches(":hover") && movedAt > touchedAt;
-  return isPointedAt || performance.now() - touchedAt > ACTIVATION + 500 || matchMedia("(hover: none)").matches;
-}
 
 export type Drawing = ToFrame extends infer Message ? (Message extends { theme: Theme } ? Omit<Message, "theme"> : never) : never;
 
@@ -74,20 +40,27 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
     element.current?.contentWindow?.postMessage({ ...message, theme: themeOf(now.current.isDark) }, "*");
   };
   useEffect(() => {
+    const gone = new AbortController();
+    const follow = ({ data }: MessageEvent): void => {
+      const url = linkOf(data);
+      if (url !== null && document.activeElement === element.current) session.offerLink(url);
+    };
     const listen = (event: MessageEvent): void => {
       // Frames cannot speak for each other: the browser says who sent a message.
       if (element.current === null || event.source !== element.current.contentWindow) return;
       const message = fromFrame(event.data);
       if (message?.type === "ready" && starts.current < MOST_STARTS) {
+        // The first is said before anything of the output runs, so what comes through its port is said by the frame's own script. Later ones may be anybody's.
+        if (starts.current === 0) event.ports[0]?.addEventListener("message", follow, { signal: gone.signal });
+        if (starts.current === 0) event.ports[0]?.start();
         starts.current += 1;
         isStarted.current = true;
         send(now.current.drawing);
       }
       if (message?.type === "height") setHeight(Math.min(Math.max(message.height, 8), TALLEST));
-      if (message?.type === "link" && isAtWorkIn(element.current)) session.offerLink(message.url);
     };
-    addEventListener("message", listen);
-    return () => removeEventListener("message", listen);
+    addEventListener("message", listen, { signal: gone.signal });
+    return () => gone.abort();
   }, [session]);
   useEffect(() => {
     if (isStarted.current) send(drawing);

@@ -10,7 +10,6 @@ import { Cell, Verdict } from "./cell.tsx";
 import { CheckpointsPanel } from "./checkpoints.tsx";
 import { DialogView } from "./dialogs.tsx";
 import { FilesPanel } from "./files.tsx";
-import { watchHands } from "./frame.tsx";
 import { useTick, useView } from "./hooks.ts";
 import { Button, Icon, type IconName } from "./icons.tsx";
 import { listenToKeys } from "./keys.ts";
@@ -27,9 +26,9 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
   const session = useMemo(() => new Session(api, id), [api, id]);
   useEffect(() => {
     session.open();
-    const stops = [listenToKeys(session), watchHands()];
+    const stop = listenToKeys(session);
     return () => {
-      for (const stop of stops) stop();
+      stop();
       session.close();
     };
   }, [session]);
