@@ -16,6 +16,7 @@ function say(message: FromFrame, ports: MessagePort[] = []): void {
  * what was taken from that before they came, and never by a name that they could give to something else.
  */
 const { port1: hand, port2: ofPage } = new MessageChannel();
+// eslint-disable-next-line @typescript-eslint/unbound-method -- it is applied to the port
 const post = MessagePort.prototype.postMessage as (message: Followed) => void;
 const { apply } = Reflect;
 function sayFollowed(url: string): void {
