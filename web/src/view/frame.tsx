@@ -43,7 +43,7 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
     const gone = new AbortController();
     const follow = ({ data }: MessageEvent): void => {
       const url = linkOf(data);
-      if (url !== null && document.activeElement === element.current) session.offerLink(url);
+      if (url !== null) session.offerLink(url);
     };
     const listen = (event: MessageEvent): void => {
       // Frames cannot speak for each other: the browser says who sent a message.
@@ -51,8 +51,9 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
       const message = fromFrame(event.data);
       if (message?.type === "ready" && starts.current < MOST_STARTS) {
         // The first is said before anything of the output runs, so what comes through its port is said by the frame's own script. Later ones may be anybody's.
-        if (starts.current === 0) event.ports[0]?.addEventListener("message", follow, { signal: gone.signal });
-        if (starts.current === 0) event.ports[0]?.start();
+        const port = starts.current === 0 ? event.ports[0] : undefined;
+        port?.addEventListener("message", follow, { signal: gone.signal });
+        port?.start();
         starts.current += 1;
         isStarted.current = true;
         send(now.current.drawing);
