@@ -1,14 +1,24 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { BrowserContext, Page } from "playwright-core";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
 
+interface Attacker {
+  url: string;
+  stun: string;
+  /** All that has come so far. */
+  heard: string[];
+  /** All that has come, when everything is there that was sent before. */
+  heardAtLast: (context: BrowserContext) => Promise<string[]>;
+}
+
 /** Somebody who waits for whatever an output may send out: requests, connections without any, and packets. */
-async function attacker(): Promise<{ url: string; stun: string; heard: string[] }> {
+async function attacker(): Promise<Attacker> {
   const heard: string[] = [];
   const server = createServer((request, response) => {
     heard.push(request.url ?? "");
@@ -18,15 +28,37 @@ async function attacker(): Promise<{ url: string; stun: string; heard: string[] 
   server.on("connection", () => heard.push("a connection"));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const packets = createSocket("udp4");
-  packets.on("message", () => heard.push("a packet"));
+  packets.on("message", (packet) => heard.push(packet.toString() === OWN ? OWN : "a packet"));
   await new Promise<void>((resolve) => packets.bind(0, "127.0.0.1", resolve));
+  // Of the tests' own; what is asked here says that the browser has sent what it had to send before.
+  const beside = createServer((_, response) => response.end("<p>beside</p>"));
+  await new Promise<void>((resolve) => beside.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
+    for (const one of [server, beside]) {
+      one.closeAllConnections();
+      one.close();
+    }
     packets.close();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, stun: `stun:127.0.0.1:${packets.address().port}`, heard };
+  const at = (one: typeof server): string => `http://127.0.0.1:${(one.address() as AddressInfo).port}`;
+  const heardAtLast = async (context: BrowserContext): Promise<string[]> => {
+    const page = await context.newPage();
+    await page.goto(at(beside));
+    await page.close();
+    await fetch(at(server) + OWN, { headers: { Connection: "close" } });
+    const sender = createSocket("udp4");
+    sender.send(OWN, packets.address().port, "127.0.0.1");
+    await expect.poll(() => heard.filter((what) => what === OWN).length, { timeout: PATIENCE }).toBe(2);
+    sender.close();
+    // Each of our own came over a connection, or alone.
+    const result = heard.filter((what) => what !== OWN);
+    result.splice(result.lastIndexOf("a connection"), 1);
+    return result;
+  };
+  return { url: at(server), stun: `stun:127.0.0.1:${packets.address().port}`, heard, heardAtLast };
 }
+
+const OWN = "/of-the-test-itself";
 
 /** What a script of an output tries, each with what came of it: `open` would be a hole. */
 const ATTEMPTS = `
@@ -101,7 +133,7 @@ const loads = (tag, attribute, extra = {}) => new Promise((resolve, reject) => {
 `;
 
 test("an output's scripts reach neither the page, nor the token, nor the network", async () => {
-  const { url, stun, heard } = await attacker();
+  const { url, stun, heardAtLast } = await attacker();
   const context = await visitor();
   const name = freshName("attack");
   const page = await openSession(context, name);
@@ -119,12 +151,14 @@ test("an output's scripts reach neither the page, nor the token, nor the network
   expect(await page.evaluate(() => (window as unknown as { pwned?: number }).pwned)).toBeUndefined();
   expect(await page.frameLocator(".frame >> nth=0").locator("body").innerText()).toBe("an innocent neighbour");
   expect(page.url()).toBe(before);
-  expect({ dialogs, popups, heard }).toEqual({ dialogs: [], popups: [], heard: [] });
+  expect({ dialogs, popups }).toEqual({ dialogs: [], popups: [] });
+  expect(await heardAtLast(context)).toEqual([]);
 });
 
 test("markup that navigates, embeds, posts or loads by itself leads nowhere", async () => {
-  const { url, heard } = await attacker();
-  const page = await openSession(await visitor(), freshName("markup"));
+  const { url, heardAtLast } = await attacker();
+  const context = await visitor();
+  const page = await openSession(context, freshName("markup"));
   const before = page.url();
   const attacks = [
     `<meta http-equiv="refresh" content="0;url=${url}/refresh"><p>one</p>`,
@@ -147,12 +181,13 @@ test("markup that navigates, embeds, posts or loads by itself leads nowhere", as
   await shows(page, "still here");
   expect(page.url()).toBe(before);
   expect(await page.evaluate(() => (window as unknown as { pwned?: number }).pwned)).toBeUndefined();
-  expect(heard).toEqual([]);
+  expect(await heardAtLast(context)).toEqual([]);
 });
 
 test("a frame that tries to navigate itself elsewhere sends no request", async () => {
-  const { url, heard } = await attacker();
-  const page = await openSession(await visitor(), freshName("navigate"));
+  const { url, heardAtLast } = await attacker();
+  const context = await visitor();
+  const page = await openSession(context, freshName("navigate"));
   const attacks = [
     `<svg onload="location='${url}/svg'"></svg><p>one</p>`,
     `<img src=x onerror="location.href='${url}/onerror'"><p>two</p>`,
@@ -165,7 +200,7 @@ test("a frame that tries to navigate itself elsewhere sends no request", async (
   await runCell(page, "print('still here')");
   await shows(page, "still here");
   // Chromium connects before it asks the policy, which SECURITY.md says; what would be sent is not.
-  expect(heard.filter((what) => what !== "a connection")).toEqual([]);
+  expect((await heardAtLast(context)).filter((what) => what !== "a connection")).toEqual([]);
 });
 
 test("text is text wherever it comes from: output, errors, names, variables, cells", async () => {
@@ -200,6 +235,79 @@ test("a link of an output is opened only after its address was shown", async () 
   await other.waitForLoadState();
   expect(heard.filter((path) => path.startsWith("/link"))).toEqual(["/link?secret"]);
   expect(await other.evaluate((): unknown => [window.opener, document.referrer])).toEqual([null, ""]);
+});
+
+/** Counts what frames say to the page, which the page has heard when this has counted it. */
+const COUNT_MESSAGES = `window.heard = 0; addEventListener("message", () => setTimeout(() => { window.heard += 1; }));`;
+
+async function hearsMore(page: Page): Promise<void> {
+  const heard = (): Promise<number> => page.evaluate(() => (window as unknown as { heard: number }).heard);
+  const before = await heard();
+  await expect.poll(heard, { timeout: PATIENCE }).toBeGreaterThan(before + 10);
+}
+
+/** An output that asks again and again to have a link opened, in all the ways there are, and that takes the keyboard. */
+const ASKING = `<input id="field"><p>an output that asks</p><p><a href="https://example.com/?followed">a link</a></p><script>
+  const url = "https://example.com/?secret";
+  const ask = () => parent.postMessage({ type: "link", url }, "*");
+  // It would like to have the port over which the frame's own script says what was clicked, or be taken for it.
+  for (const owner of [MessagePort.prototype, Function.prototype, Reflect]) for (const name of ["postMessage", "call", "apply"]) {
+    const own = owner[name];
+    if (own === undefined) continue;
+    owner[name] = function (...parts) {
+      for (const one of [this, ...parts]) if (one instanceof MessagePort) window.stolen = one;
+      return owner === Reflect ? own(...parts) : Reflect.apply === own ? own(...parts) : (0, own.bind(this))(...parts);
+    };
+  }
+  const { port1, port2 } = new MessageChannel();
+  parent.postMessage({ type: "ready" }, "*", [port2]);
+  addEventListener("message", ({ ports }) => { if (ports[0]) window.stolen = ports[0]; });
+  setInterval(() => {
+    document.getElementById("field").focus();
+    ask();
+    document.querySelector("a").click();
+    document.querySelector("a").dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+    for (const port of [port1, window.stolen]) if (port) port.postMessage({ url });
+  }, 20);
+</script>`;
+
+test("an output puts no question in the way of what is done beside it, and none in the place of another one", async () => {
+  const context = await visitor();
+  await context.addInitScript(COUNT_MESSAGES);
+  const page = await openSession(context, freshName("asking"));
+  await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(ASKING)})`);
+  await page.frameLocator(".frame").getByText("an output that asks").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Variables", exact: true }).click();
+  await hearsMore(page);
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await page.getByRole("button", { name: "Restart the kernel" }).click();
+  await hearsMore(page);
+  expect(await page.getByRole("dialog").locator("h2").allInnerTexts()).toEqual(["Restart the kernel?"]);
+});
+
+test("one click in an output asks one question, which cannot be answered before it can be read", async () => {
+  const context = await visitor();
+  await context.addInitScript(COUNT_MESSAGES);
+  await context.addInitScript(() => {
+    // Clicks on "Open" the moment that it is there.
+    new MutationObserver(() => document.querySelector<HTMLElement>(".dialog a.strong[aria-disabled]")?.click()).observe(document, { subtree: true, childList: true });
+  });
+  const page = await openSession(context, freshName("once"));
+  const popups: string[] = [];
+  context.on("page", (other) => popups.push(other.url()));
+  await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(ASKING)})`);
+  await page.frameLocator(".frame").getByText("an output that asks").click();
+  await hearsMore(page);
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await page.frameLocator(".frame").getByText("a link").click();
+  const question = page.getByRole("dialog", { name: "Open this address?" });
+  await question.getByText("https://example.com/?followed").waitFor();
+  expect(popups).toEqual([]);
+  await question.getByRole("link", { name: "Open in a new tab" }).waitFor();
+  await question.getByRole("button", { name: "Leave it" }).click();
+  await hearsMore(page);
+  expect(await question.count()).toBe(0);
 });
 
 test("the page's own policy lets in no script but its own, and no page frames it", async () => {

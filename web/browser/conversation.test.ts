@@ -1,5 +1,5 @@
 import { expect, inject, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
+import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -94,6 +94,27 @@ test("displays are updated and cleared where they stand", async () => {
   await shows(page, "'third'");
   await isIdle(page);
   expect(await page.locator(".outputs").innerText()).not.toMatch(/gone|first|second/);
+});
+
+test("a script that runs again begins with an empty frame, and what the one before had left running is gone", async () => {
+  const page = await openSession(await visitor(), freshName("again"));
+  const frame = page.frameLocator(".frame");
+  await runCell(page, "from IPython.display import Javascript, display, clear_output\nJavascript(\"element.append('x'); setInterval(() => { element.append('.') }, 10); element.id = 'run' + Math.random()\")");
+  await frame.getByText(/^x\.\.\./).waitFor();
+  await isIdle(page);
+  const first = await frame.locator("[id^=run]").getAttribute("id");
+  await page.locator(".cell").first().getByRole("button", { name: "Run this cell" }).click();
+  await expect.poll(() => frame.locator("[id^=run]").getAttribute("id"), { timeout: PATIENCE }).not.toBe(first);
+  await frame.getByText(/^x\.\.\./).waitFor();
+  await isIdle(page);
+  // In one run too, where one output takes the place of another.
+  await runCell(page, "display(Javascript(\"element.append('first'); setInterval(() => element.append('first'), 10)\"))\ninput('Go on? ')\nclear_output()\ndisplay(Javascript(\"element.append('second')\"))");
+  const last = page.frameLocator(".cell:last-of-type .frame");
+  await last.getByText("firstfirst").waitFor();
+  await page.getByLabel("Go on?").press("Enter");
+  await last.getByText("second").waitFor();
+  await isIdle(page);
+  expect(await last.locator("#output").innerText()).toBe("second");
 });
 
 test("input() is answered in the page", async () => {

@@ -1,5 +1,5 @@
 import { expect, inject, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
 import { ask } from "./server.ts";
 
 useBrowser();
@@ -22,6 +22,47 @@ test("one key gives a cell more time when its deadline is near", async () => {
   await page.getByText("left of 0:40").waitFor();
   expect(await page.getByText("Stops soon. More time?").count()).toBe(0);
   await shows(page, "it had the time");
+  await isIdle(page);
+});
+
+test("where less than 30 seconds may still be given, the key gives what is offered", async () => {
+  const name = freshName("rest");
+  await ask(inject("url"), "PUT", `/v1/sessions/${name}`, { cell_ms: 20_000, warning_ms: 19_000, ceiling_ms: 32_500 });
+  const page = await openSession(await visitor(), name);
+  await runCell(page, "import time\ntime.sleep(40)");
+  await page.getByRole("button", { name: "+12 s" }).waitFor();
+  await page.getByRole("alert").getByText("Press E to give it 12 seconds more.").waitFor();
+  await page.keyboard.press("e");
+  await page.getByText("left of 0:32").waitFor();
+  await page.keyboard.press("e");
+  await page.getByText("This cell has all the time that it may have").first().waitFor();
+  await page.getByRole("button", { name: "Interrupt", exact: true }).click();
+  await isIdle(page);
+});
+
+test("a hidden tab tells of each deadline, also of a cell that was given more time before", async () => {
+  const name = freshName("hidden");
+  await ask(inject("url"), "PUT", `/v1/sessions/${name}`, { cell_ms: 20_000, warning_ms: 19_000, ceiling_ms: 600_000 });
+  const context = await visitor();
+  await context.addInitScript(() => {
+    const told: string[] = [];
+    class Told {
+      static permission = "granted";
+      constructor(title: string) { told.push(title); }
+    }
+    Object.assign(window, { told, Notification: Told });
+    Object.defineProperty(document, "hidden", { get: () => true });
+  });
+  const page = await openSession(context, name);
+  await runCell(page, "import time\ntime.sleep(100)");
+  const told = (): Promise<number> => page.evaluate(() => (window as unknown as { told: string[] }).told.length);
+  await expect.poll(told, { timeout: PATIENCE }).toBe(1);
+  // The warning comes 19 seconds before the new deadline too.
+  await page.getByText("Stops soon. More time?").waitFor();
+  await page.keyboard.press("e");
+  await page.getByText("Stops soon. More time?").waitFor({ state: "detached" });
+  await expect.poll(told, { timeout: 2 * PATIENCE }).toBe(2);
+  await page.getByRole("button", { name: "Interrupt", exact: true }).click();
   await isIdle(page);
 });
 

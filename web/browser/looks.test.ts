@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { expect, inject, test } from "vitest";
-import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -135,6 +135,8 @@ test("every state of the page is legible, light and dark, wide and narrow, and a
   await small.frameLocator(".frame").getByText("Grignolino").waitFor();
   await look(small, "narrow", 780);
   expect(await small.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  // A line of code is one line; it scrolls.
+  expect(await small.locator(".cell.code .cm-line").evaluateAll((lines) => lines.every((line) => line.getBoundingClientRect().height < 30))).toBe(true);
   for (const panel of ["Files", "Variables", "Checkpoints"]) {
     await small.getByRole("button", { name: panel, exact: true }).click();
     await small.getByRole("complementary", { name: panel }).getByText(/wine\.csv|DataFrame|before-the-model/).first().waitFor();
@@ -197,4 +199,55 @@ test("by keyboard alone: from the token to a result, and about in the notebook",
   expect(await page.locator(".cell").count()).toBe(3);
   await page.keyboard.press("z");
   expect(await page.locator(".cell").count()).toBe(4);
+});
+
+test("as in JupyterLab: several cells at once, merging, splitting, headings, folding, and arrows that lead on", async () => {
+  const page = await openSession(await visitor(), freshName("habits"));
+  const sources = async (): Promise<string[]> => (await page.locator(".cell .cm-content").allInnerTexts()).map((text) => text.trim().replace(/\n+/g, "; "));
+  for (const code of ["a = 1", "b = 2", "a + b"]) await writeCell(page, code);
+  await page.keyboard.press("Escape");
+  // Selects all three, and runs them.
+  await page.keyboard.press("Shift+ArrowUp");
+  await page.keyboard.press("Shift+K");
+  expect(await page.locator(".cell.chosen").count()).toBe(3);
+  await page.keyboard.press("Control+Enter");
+  await shows(page, "3");
+  await isIdle(page);
+  await page.keyboard.press("o");
+  await shows(page, "Output folded away.");
+  await page.keyboard.press("o");
+  await page.keyboard.press("c");
+  await page.keyboard.press("v");
+  expect(await sources()).toEqual(["a = 1", "b = 2", "a + b", "a = 1", "b = 2", "a + b"]);
+  await page.keyboard.press("Shift+K");
+  await page.keyboard.press("d");
+  await page.keyboard.press("d");
+  expect(await page.locator(".cell").count()).toBe(4);
+  await page.keyboard.press("z");
+  expect(await page.locator(".cell").count()).toBe(6);
+  await page.locator(".cell").first().click({ position: { x: 8, y: 12 } });
+  await page.keyboard.press("Shift+M");
+  expect((await sources())[0]).toBe("a = 1; b = 2");
+  // The editor is left by its edges, and split where the cursor stands.
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Control+End");
+  await page.keyboard.press("ArrowDown");
+  await page.locator(".cell.edit").getByText("a + b").waitFor();
+  await page.keyboard.press("ArrowUp");
+  await page.locator(".cell.edit").getByText("b = 2").waitFor();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("Control+Shift+-");
+  await page.locator(".cell.edit").getByText(/^b = 2$/).waitFor();
+  expect((await sources()).slice(0, 3)).toEqual(["a = 1", "b = 2", "a + b"]);
+  // Shift+Tab takes back what Tab has indented.
+  await page.keyboard.press("Control+a");
+  await page.keyboard.press("Tab");
+  expect(await page.locator(".cell.edit .cm-line").first().textContent()).toBe("    b = 2");
+  await page.keyboard.press("Shift+Tab");
+  expect(await page.locator(".cell.edit .cm-line").first().textContent()).toBe("b = 2");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("l");
+  await page.locator(".cell .cm-lineNumbers").first().waitFor();
+  await page.keyboard.press("2");
+  await page.locator(".cell.markdown.selected").getByText("## b = 2").waitFor();
 });

@@ -119,6 +119,24 @@ test("of two who edit one cell at once the later text stands, and the other is k
   expect(await one.locator(".cell").count()).toBe(2);
 });
 
+test("undo takes back what one has typed, and not what somebody else has", async () => {
+  const context = await visitor();
+  const name = freshName("undo");
+  const [one, two] = [await openSession(context, name), await openSession(context, name)];
+  await writeCell(one, "mine");
+  await holds(two, "mine");
+  await one.keyboard.press("Escape");
+  await two.locator(".cm-content").click();
+  await two.keyboard.press("Control+End");
+  await two.keyboard.insertText(" and theirs");
+  await holds(one, "mine and theirs");
+  await one.keyboard.press("Enter");
+  await one.locator(".cell.edit").waitFor();
+  await one.keyboard.press("Control+z");
+  // What was typed here goes; what came meanwhile stays.
+  await expect.poll(() => one.locator(".cm-content").innerText()).toBe(" and theirs");
+});
+
 test("drafts survive a browser that is closed before they are in the workspace", async () => {
   const context = await visitor();
   const name = freshName("drafts");

@@ -1,6 +1,6 @@
 // HTTP with the server. The token goes in a header, never into an address.
 
-import type { Completion, FileEntry, Inspection, Labels, OutputMatches, OutputPart, SessionBody, SessionUsage, StreamName } from "./wire.ts";
+import type { Completion, Event, FileEntry, Inspection, Labels, OutputMatches, OutputPart, SessionBody, SessionUsage, StreamName } from "./wire.ts";
 
 /** A refusal of the server, or that it cannot be reached (`unreachable`). */
 export class ApiError extends Error {
@@ -91,6 +91,11 @@ export class Api {
 
   find(id: string, cell: string, stream: StreamName, find: string, from: number): Promise<OutputMatches> {
     return this.json("GET", `${path(id)}/cells/${cell}/output${query({ stream, from, find, limit: 100 })}`);
+  }
+
+  /** One event of the log, whole. */
+  event(id: string, seq: number): Promise<Event> {
+    return this.json("GET", `${path(id)}/events/${seq}`);
   }
 
   async files(id: string, directory: string): Promise<FileEntry[]> {

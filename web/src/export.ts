@@ -1,12 +1,22 @@
 // Notebooks as files: Jupyter's `.ipynb` in and out, a script, and a page that needs nothing. Pure.
 
-import type { ShownCell } from "./cells.ts";
 import type { CellKind } from "./document.ts";
+import { extrasOf, type Attachments, type Extras } from "./imported.ts";
 import { pieces, plain, type Look } from "./output/ansi.ts";
-import { escape } from "./output/json.ts";
-import { formOf, textOf } from "./output/mime.ts";
-import type { Output } from "./reduce.ts";
+import { escape, jsonMarkup } from "./output/json.ts";
+import { formOf, pictureOf, textOf } from "./output/mime.ts";
+import type { BundleOutput, Output } from "./reduce.ts";
 import type { StreamOutput } from "./text.ts";
+
+/** A cell with all that belongs to it. */
+export interface WholeCell {
+  readonly id: string;
+  readonly kind: CellKind;
+  readonly source: string;
+  readonly count: number | null;
+  readonly outputs: readonly Output[];
+  readonly attachments: Attachments;
+}
 
 /** What was left out between head and tail is said, never passed over. */
 function streamText(output: StreamOutput): string {
@@ -15,7 +25,7 @@ function streamText(output: StreamOutput): string {
 
 // --- .ipynb ----------------------------------------------------------------------------------------------------------------
 
-export function toIpynb(cells: readonly ShownCell[], python: string | null): string {
+export function toIpynb(cells: readonly WholeCell[], python: string | null): string {
   const notebook = {
     nbformat: 4,
     nbformat_minor: 5,
@@ -25,10 +35,10 @@ export function toIpynb(cells: readonly ShownCell[], python: string | null): str
     },
     cells: cells.map((cell) =>
       cell.kind === "markdown"
-        ? { id: ipynbId(cell.id), cell_type: "markdown", metadata: {}, source: lines(cell.source) }
+        ? { id: ipynbId(cell.id), cell_type: "markdown", metadata: {}, source: lines(cell.source), ...(Object.keys(cell.attachments).length > 0 ? { attachments: cell.attachments } : {}) }
         : {
-            id: ipynbId(cell.id), cell_type: "code", metadata: {}, source: lines(cell.source), execution_count: cell.run?.count ?? null,
-            outputs: (cell.run?.outputs ?? []).flatMap((output) => ipynbOutput(output, cell.run?.count ?? null)),
+            id: ipynbId(cell.id), cell_type: "code", metadata: {}, source: lines(cell.source), execution_count: cell.count,
+            outputs: cell.outputs.flatMap((output) => ipynbOutput(output, cell.count)),
           },
     ),
   };
@@ -47,6 +57,7 @@ function ipynbOutput(output: Output, count: number | null): unknown[] {
   switch (output.kind) {
     case "stream": return [{ output_type: "stream", name: output.name, text: lines(streamText(output)) }];
     case "error": return [{ output_type: "error", ename: output.ename, evalue: output.evalue, traceback: output.traceback }];
+    case "far": return [{ output_type: "stream", name: "stderr", text: [`… an output of ${output.weight} characters is left out here …\n`] }];
     case "many": return [{ output_type: "stream", name: "stderr", text: [`… ${output.count} outputs are left out here …\n`] }];
     case "bundle": {
       const data = Object.fromEntries(Object.entries(output.data).map(([type, value]) => [type, typeof value === "string" && !type.startsWith("image/") ? lines(value) : value]));
@@ -58,7 +69,7 @@ function ipynbOutput(output: Output, count: number | null): unknown[] {
 }
 
 /** The cells of a Jupyter notebook; a sentence that says what is wrong, if it is none. */
-export function fromIpynb(text: string): { kind: CellKind; source: string }[] | string {
+export function fromIpynb(text: string): { kind: CellKind; source: string; extras: Extras }[] | string {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -69,13 +80,17 @@ export function fromIpynb(text: string): { kind: CellKind; source: string }[] | 
   const { cells, worksheets, nbformat } = value as { cells?: unknown; worksheets?: unknown; nbformat?: unknown };
   if (worksheets !== undefined || (typeof nbformat === "number" && nbformat < 4)) return "it is of an old format; `jupyter nbconvert --to notebook` makes a new one of it";
   if (!Array.isArray(cells)) return "it is JSON, but it has no cells";
-  const result: { kind: CellKind; source: string }[] = [];
+  const result: { kind: CellKind; source: string; extras: Extras }[] = [];
   for (const [index, cell] of cells.entries()) {
     if (typeof cell !== "object" || cell === null) return `cell ${index + 1} is no cell`;
     const source = textOf((cell as { source?: unknown }).source);
     if (source === null) return `cell ${index + 1} has no source`;
-    const type = (cell as { cell_type?: unknown }).cell_type;
-    result.push({ kind: type === "code" ? "code" : "markdown", source: type === "raw" ? `\`\`\`\n${source}\n\`\`\`` : source });
+    const { cell_type: type, outputs, attachments, execution_count: count } = cell as Record<string, unknown>;
+    const isCode = type === "code";
+    result.push({
+      kind: isCode ? "code" : "markdown", source: type === "raw" ? `\`\`\`\n${source}\n\`\`\`` : source,
+      extras: isCode ? extrasOf(outputs, {}, count) : extrasOf([], attachments, null),
+    });
   }
   return result;
 }
@@ -83,7 +98,7 @@ export function fromIpynb(text: string): { kind: CellKind; source: string }[] | 
 // --- a script --------------------------------------------------------------------------------------------------------------
 
 /** A Python script with a cell for each `# %%`, as editors and `evercell run --cells` read them. */
-export function toScript(cells: readonly ShownCell[]): string {
+export function toScript(cells: readonly Pick<WholeCell, "kind" | "source">[]): string {
   return cells
     .map((cell) =>
       cell.kind === "markdown"
@@ -101,19 +116,26 @@ body { max-width: 860px; margin: 40px auto; padding: 0 20px; font: 16px/1.6 syst
 pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
 .cell { margin: 22px 0; } .source { padding: 10px 14px; background: var(--code); border: 1px solid var(--line); border-radius: 6px; }
 .out { padding: 8px 14px 0; } .count { color: var(--quiet); font: 12px ui-monospace, monospace; } .failure { color: var(--bad); }
-img { max-width: 100%; } iframe { width: 100%; border: 0; min-height: 60px; }
+img { max-width: 100%; } iframe { width: 100%; border: 0; min-height: 60px; color-scheme: light; background: #fff; }
+math { font-size: 1.1em; } table { border-collapse: collapse; } th, td { padding: 3px 12px; border-bottom: 1px solid var(--line); }
+.json { font: 13px/1.6 ui-monospace, Menlo, Consolas, monospace; } details.json, .json-leaf { padding-left: 1.1em; } .json-key { color: var(--quiet); }
 `;
 
+/** What makes markup of Markdown and of formulas, without any markup of the text itself. */
+export interface Rich {
+  cellMarkup(text: string, picture: (name: string) => string | null): string;
+  latexMarkup(text: string): string;
+}
+
 /** One file with all in it. Markup of outputs is put into sandboxed frames there as well. */
-export function toPage(title: string, cells: readonly ShownCell[], markup: (text: string) => string): string {
+export function toPage(title: string, cells: readonly WholeCell[], rich: Rich): string {
   const body = cells.map((cell) => {
-    if (cell.kind === "markdown") return `<section class="cell">${markup(cell.source)}</section>`;
-    const count = cell.run?.count ?? null;
-    const outputs = (cell.run?.outputs ?? []).map(pageOutput).join("\n");
-    return `<section class="cell"><div class="count">[${count ?? " "}]</div><pre class="source">${escape(cell.source)}</pre>${outputs}</section>`;
+    if (cell.kind === "markdown") return `<section class="cell">${rich.cellMarkup(cell.source, (name) => pictureOf(cell.attachments[name]))}</section>`;
+    const outputs = cell.outputs.map((output) => pageOutput(output, rich)).join("\n");
+    return `<section class="cell"><div class="count">[${cell.count ?? " "}]</div><pre class="source">${escape(cell.source)}</pre>${outputs}</section>`;
   });
-  // The page's own policy: nothing of it runs but what the frames hold, and nothing is loaded.
-  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'; frame-src 'self' about:";
+  // Nothing in it runs, and nothing is loaded. What frames hold is under the same policy.
+  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:; base-uri 'none'; form-action 'none'";
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -131,18 +153,34 @@ ${body.join("\n")}
 `;
 }
 
-function pageOutput(output: Output): string {
+function pageOutput(output: Output, rich: Rich): string {
   switch (output.kind) {
     case "stream": return `<div class="out"><pre>${coloured(streamText(output))}</pre></div>`;
     case "error": return `<div class="out"><pre class="failure">${escape(`${output.ename}: ${plain(output.evalue)}`)}</pre><pre>${coloured(output.traceback.join("\n"))}</pre></div>`;
+    case "far": return `<div class="out count">… an output of ${output.weight} characters is left out here …</div>`;
     case "many": return `<div class="out count">… ${output.count} outputs are left out here …</div>`;
-    case "bundle": {
-      const form = formOf(output.data);
-      if (form.kind === "image") return `<div class="out"><img alt="Figure" src="data:${form.type};base64,${escape(form.base64.replace(/\s/g, ""))}"></div>`;
-      if (form.kind === "html") return `<div class="out"><iframe sandbox="" title="Output" height="${heightOf(form.html)}" srcdoc="${escape(form.html)}"></iframe></div>`;
-      const text = textOf(output.data["text/plain"]);
-      return `<div class="out"><pre>${text === null ? escape(Object.keys(output.data).join(", ")) : coloured(text)}</pre></div>`;
+    case "bundle": return `<div class="out">${pageBundle(output, rich)}</div>`;
+  }
+}
+
+function pageBundle(output: BundleOutput, rich: Rich): string {
+  const form = formOf(output.data);
+  const text = textOf(output.data["text/plain"]);
+  const asText = text === null ? "" : `<pre>${coloured(text)}</pre>`;
+  switch (form.kind) {
+    case "image": return `<img alt="Figure" src="data:${form.type};base64,${escape(form.base64.replace(/\s/g, ""))}">`;
+    case "html": return `<iframe sandbox="" title="Output" height="${heightOf(form.html)}" srcdoc="${escape(form.html)}"></iframe>`;
+    case "markdown": return rich.cellMarkup(form.text, () => null);
+    case "latex": return rich.latexMarkup(form.text);
+    case "json": return jsonMarkup(form.value);
+    case "text": return asText;
+    case "plotly":
+    case "vega": {
+      // What draws it runs, which nothing does here. Some libraries send a picture along.
+      const picture = pictureOf(output.data);
+      return picture === null ? `<p class="count">An interactive figure, which is drawn in the notebook.</p>${asText}` : `<img alt="Figure" src="${picture}">`;
     }
+    default: return asText === "" ? `<p class="count">${escape(Object.keys(output.data).join(", "))}</p>` : asText;
   }
 }
 

@@ -47,9 +47,16 @@ export function ago(ms: number): string {
   return days === 1 ? "yesterday" : `${days} days ago`;
 }
 
-/** A time to give: `+30 s`, `+2 min`. */
+/** A time to give: `+30 s`, `+2 min`, `+1 min 30 s`. */
 export function grant(ms: number): string {
-  return ms < 60_000 ? `+${Math.floor(ms / 1000)} s` : `+${Math.floor(ms / 60_000)} min`;
+  const [minutes, seconds] = [Math.floor(ms / 60_000), Math.floor((ms % 60_000) / 1000)];
+  return `+${[minutes > 0 ? `${minutes} min` : "", seconds > 0 ? `${seconds} s` : ""].filter((part) => part !== "").join(" ")}`;
+}
+
+/** The same as it is read out. */
+export function spoken(ms: number): string {
+  const [minutes, seconds] = [Math.floor(ms / 60_000), Math.floor((ms % 60_000) / 1000)];
+  return [minutes > 0 ? plural(minutes, "minute") : "", seconds > 0 ? plural(seconds, "second") : ""].filter((part) => part !== "").join(" and ");
 }
 
 export function plural(count: number, one: string, many = `${one}s`): string {

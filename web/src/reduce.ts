@@ -2,8 +2,7 @@
 
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
-  Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
-  VariableChanges, Verdict,
+  Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Seq, StateNote, Status, StreamName, Usage, Verdict,
 } from "./wire.ts";
 import { NO_WIDGETS, catchNoMore, catcher, draftOf, forgetUnderWay, outlive, takeComm, takeHandled, type Widgets, type WidgetsDraft } from "./widgets/model.ts";
 
@@ -17,14 +16,27 @@ export interface BundleOutput {
   readonly isResult: boolean;
   /** Where in the log it stands as it is now. */
   readonly seq: Seq;
+  /** How much the page has to hold for it, in characters. */
+  readonly weight: number;
 }
 
 export interface ErrorText {
   readonly kind: "error";
   readonly key: number;
+  readonly seq: Seq;
+  readonly weight: number;
   readonly ename: string;
   readonly evalue: string;
   readonly traceback: readonly string[];
+}
+
+/** Stands for an output that is too heavy to be held beside the others of its cell. The log has it. */
+export interface FarOutput {
+  readonly kind: "far";
+  readonly key: number;
+  readonly seq: Seq;
+  readonly weight: number;
+  readonly displayId: string | null;
 }
 
 /** Stands for outputs in the middle of very many, which only the log has. */
@@ -34,10 +46,12 @@ export interface ManyOutputs {
   readonly count: number;
 }
 
-export type Output = StreamOutput | BundleOutput | ErrorText | ManyOutputs;
+export type Output = StreamOutput | BundleOutput | ErrorText | FarOutput | ManyOutputs;
 
 /** How many outputs of a cell are held: the first ones, and the last ones. */
 export const MOST_OUTPUTS = 400;
+/** How much of them in all, in characters. */
+export const HEAVIEST = 32 * 1024 * 1024;
 
 export interface InputRequest {
   readonly request: string;
@@ -51,8 +65,6 @@ export interface Finished {
   readonly cause: Cause | null;
   readonly state: Verdict;
   readonly usage: Usage | null;
-  readonly variables: VariableChanges | null;
-  readonly checkpoint: Protection | null;
 }
 
 /** One run of a cell. */
@@ -69,8 +81,9 @@ export interface Execution {
   readonly startedSeq: Seq | null;
   readonly startedAt: Millis | null;
   readonly deadlineAt: Millis | null;
-  readonly ceilingAt: Millis | null;
-  readonly warning: { readonly extendableMs: number } | null;
+  /** By how much its deadline can still be moved. */
+  readonly extendableMs: number;
+  readonly isWarned: boolean;
   readonly memory: { readonly used: number; readonly limit: number } | null;
   readonly input: InputRequest | null;
   readonly stopping: { readonly reason: string; readonly rung: string } | null;
@@ -239,9 +252,7 @@ function apply(draft: Draft, event: Event): void {
       updateDisplay(draft, event);
       break;
     case "error":
-      push(draft, event.cell, (key) => ({
-        kind: "error", key, ename: event.ename, evalue: event.evalue, traceback: event.traceback,
-      }));
+      push(draft, event);
       break;
     case "clear_output":
       if (clearCaught(draft, event.cell, event.wait)) break;
@@ -262,11 +273,13 @@ function apply(draft: Draft, event: Event): void {
       break;
     case "deadline_warning":
       change(draft, event.cell, (run) => ({
-        ...run, deadlineAt: event.deadline_at_ms, warning: { extendableMs: event.extendable_ms },
+        ...run, deadlineAt: event.deadline_at_ms, extendableMs: event.extendable_ms, isWarned: true,
       }));
       break;
     case "deadline_extended":
-      change(draft, event.cell, (run) => ({ ...run, deadlineAt: event.deadline_at_ms ?? run.deadlineAt, warning: null }));
+      change(draft, event.cell, (run) => ({
+        ...run, deadlineAt: event.deadline_at_ms ?? run.deadlineAt, extendableMs: event.extendable_ms, isWarned: false,
+      }));
       break;
     case "memory_warning":
       change(draft, event.cell, (run) => ({ ...run, memory: { used: event.used_bytes, limit: event.limit_bytes } }));
@@ -291,7 +304,7 @@ function queue(draft: Draft, event: EventOf<"cell_queued">): void {
   const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
   draft.executions.set(event.cell, {
     cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
-    startedSeq: null, startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],
+    startedSeq: null, startedAt: null, deadlineAt: null, extendableMs: 0, isWarned: false, memory: null, input: null, stopping: null, outputs: [],
     isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, isUndone: false, finished: null,
   });
   draft.queue = [...draft.queue, event.cell];
@@ -304,7 +317,7 @@ function start(draft: Draft, event: EventOf<"cell_started">): void {
   draft.queue = draft.queue.filter((cell) => cell !== event.cell);
   change(draft, event.cell, (run) => ({
     ...run, status: "running", count: event.execution_count, startedSeq: event.seq, startedAt: event.at_ms, deadlineAt: event.deadline_at_ms,
-    ceilingAt: event.ceiling_at_ms, note: event.state_note ?? null,
+    extendableMs: event.ceiling_at_ms - event.deadline_at_ms, note: event.state_note ?? null,
   }));
   supersede(draft, event.cell);
 }
@@ -350,10 +363,9 @@ function finish(draft: Draft, event: EventOf<"cell_finished">): void {
   draft.finishedCount += 1;
   catchNoMore(draft.widgets, event.cell);
   change(draft, event.cell, (run) => ({
-    ...run, status: event.status, count: event.execution_count ?? run.count, warning: null, input: null, isClearPending: false,
+    ...run, status: event.status, count: event.execution_count ?? run.count, isWarned: false, input: null, isClearPending: false,
     finished: {
-      at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null, variables: event.variables ?? null,
-      checkpoint: event.checkpoint ?? null,
+      at: event.at_ms, cause: event.cause ?? null, state: event.state, usage: event.usage ?? null,
     },
   }));
   // A cell that never ran takes the place of an earlier run only where there is none.
@@ -392,8 +404,11 @@ function clearCaught(draft: Draft, cell: CellId | null, isWaiting: boolean): boo
   return true;
 }
 
-function push(draft: Draft, cell: CellId | null, make: (key: number) => Output): void {
-  changeOutputs(draft, cell, (outputs) => [...outputs, make(nextKey(outputs))]);
+function push(draft: Draft, event: Event & { cell: CellId | null }): void {
+  changeOutputs(draft, event.cell, (outputs) => {
+    const output = outputOf(event, nextKey(outputs));
+    return output === null ? outputs : [...outputs, output];
+  });
 }
 
 function nextKey(outputs: readonly Output[]): number {
@@ -401,12 +416,52 @@ function nextKey(outputs: readonly Output[]): number {
 }
 
 /** The first and the last of very many outputs, with one between them that says how many there were. */
-function bounded(outputs: readonly Output[], most: number): readonly Output[] {
+function bounded(all: readonly Output[], most: number): readonly Output[] {
+  const outputs = lightened(all);
   if (outputs.length <= most) return outputs;
   const half = Math.floor(most / 2);
   const left = outputs.slice(half, outputs.length - half + 1);
   const count = left.reduce((sum, output) => sum + (output.kind === "many" ? output.count : 1), 0);
   return [...outputs.slice(0, half), { kind: "many", key: left[0]?.key ?? 0, count }, ...outputs.slice(outputs.length - half + 1)];
+}
+
+/** The outputs with the heavy ones far away, but for as many of the first and of the last as there is room for. */
+function lightened(outputs: readonly Output[]): readonly Output[] {
+  const weight = (output: Output): number => (output.kind === "bundle" || output.kind === "error" ? output.weight : 0);
+  if (outputs.reduce((sum, output) => sum + weight(output), 0) <= HEAVIEST) return outputs;
+  const held = new Set<Output>();
+  for (const inOrder of [outputs, outputs.toReversed()]) {
+    let room = HEAVIEST / 2;
+    for (const output of inOrder) {
+      room -= weight(output);
+      if (room < 0) break;
+      held.add(output);
+    }
+  }
+  return outputs.map((output) => {
+    if ((output.kind !== "bundle" && output.kind !== "error") || held.has(output)) return output;
+    return { kind: "far", key: output.key, seq: output.seq, weight: output.weight, displayId: output.kind === "bundle" ? output.displayId : null };
+  });
+}
+
+/** How heavy a value is: its characters, and something for each of its parts. */
+export function weightOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  return Object.entries(value).reduce((sum, [key, part]) => sum + key.length + weightOf(part), 8);
+}
+
+/** What an event of the log shows by itself, read again for an output that is far. */
+export function outputOf(event: Event, key: number): BundleOutput | ErrorText | null {
+  if (event.event === "error") {
+    const { ename, evalue, traceback } = event;
+    return { kind: "error", key, seq: event.seq, weight: weightOf([ename, evalue, traceback]), ename, evalue, traceback };
+  }
+  if (event.event !== "display_data" && event.event !== "update_display_data" && event.event !== "execute_result") return null;
+  return {
+    kind: "bundle", key, data: event.data, metadata: event.metadata, displayId: event.event === "execute_result" ? null : (event.display_id ?? null),
+    isResult: event.event === "execute_result", seq: event.seq, weight: weightOf(event.data),
+  };
 }
 
 function write(draft: Draft, cell: CellId | null, name: StreamName, text: string): void {
@@ -440,9 +495,7 @@ function elide(draft: Draft, event: EventOf<"elided">): void {
 
 function show(draft: Draft, event: EventOf<"display_data"> | EventOf<"execute_result">): void {
   const displayId = event.event === "display_data" ? (event.display_id ?? null) : null;
-  push(draft, event.cell, (key) => ({
-    kind: "bundle", key, data: event.data, metadata: event.metadata, displayId, isResult: event.event === "execute_result", seq: event.seq,
-  }));
+  push(draft, event);
   if (displayId !== null && event.cell !== null) {
     const cells = draft.displays.get(displayId) ?? [];
     if (!cells.includes(event.cell)) draft.displays.set(displayId, [...cells.slice(-20), event.cell]);
@@ -450,9 +503,17 @@ function show(draft: Draft, event: EventOf<"display_data"> | EventOf<"execute_re
 }
 
 function updateDisplay(draft: Draft, event: EventOf<"update_display_data">): void {
-  const isIt = (output: Output): boolean => output.kind === "bundle" && output.displayId === event.display_id;
-  const updated = (outputs: readonly Output[]): readonly Output[] =>
-    outputs.map((output) => (output.kind === "bundle" && isIt(output) ? { ...output, data: event.data, metadata: event.metadata, seq: event.seq } : output));
+  const isIt = (output: Output): output is BundleOutput | FarOutput => (output.kind === "bundle" || output.kind === "far") && output.displayId === event.display_id;
+  const updated = (outputs: readonly Output[]): readonly Output[] => {
+    const changed = outputs.map((output): Output => {
+      if (!isIt(output)) return output;
+      return {
+        kind: "bundle", key: output.key, data: event.data, metadata: event.metadata, displayId: event.display_id, isResult: false, seq: event.seq,
+        weight: weightOf(event.data),
+      };
+    });
+    return lightened(changed);
+  };
   for (const cell of draft.displays.get(event.display_id) ?? []) change(draft, cell, (run) => ({ ...run, outputs: updated(run.outputs) }));
   for (const widget of draft.widgets.all.values()) if (widget.outputs.some(isIt)) draft.widgets.all.set(widget.id, { ...widget, outputs: updated(widget.outputs) });
 }

@@ -4,6 +4,8 @@ import { ApiError, titleOf, type Api } from "./api.ts";
 import { shownCells, type ShownCell } from "./cells.ts";
 import { Connection, type Link } from "./connection.ts";
 import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
+import { keepImported, readImported, type Extras, type Imported } from "./imported.ts";
+import { offers } from "./offer.ts";
 import { between } from "./place.ts";
 import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
 import { DocumentFile, type Saved } from "./sync.ts";
@@ -26,9 +28,16 @@ export interface View {
   readonly link: Link;
   readonly saved: Saved;
   readonly selected: string | null;
+  /** Where a selection of several cells begins; the selected cell is its other end. */
+  readonly anchor: string | null;
   readonly mode: Mode;
   /** Markdown cells whose source is shown. */
   readonly opened: ReadonlySet<string>;
+  /** Cells whose outputs are folded away. */
+  readonly folded: ReadonlySet<string>;
+  readonly hasLineNumbers: boolean;
+  /** What came with cells that were imported. */
+  readonly imported: ReadonlyMap<string, Imported>;
   readonly toasts: readonly Toast[];
   readonly body: SessionBody | null;
   /** Whether what was in the log when the page came has been read. */
@@ -41,7 +50,8 @@ export type Dialog =
   | { kind: "picture"; address: string; label: string }
   | { kind: "output"; cell: string; stream: StreamName }
   | { kind: "link"; url: string }
-  | { kind: "confirm"; title: string; text: string; yes: string; run: () => void }
+  /** Dangerous is what there is no way back from. */
+  | { kind: "confirm"; title: string; text: string; yes: string; isDangerous?: boolean; run: () => void }
   | { kind: "rename" }
   | { kind: "help" };
 
@@ -59,6 +69,8 @@ export class Session {
   private lastEdit: { id: string | null; at: number } = { id: null, at: 0 };
   private nextToast = 1;
   private target = 0;
+  /** How the editor is entered that comes to have the keyboard next. */
+  entering: "start" | "end" | "find" | null = null;
   view: View;
   /** What is changed in widgets here. */
   readonly changes = new Changes({
@@ -71,8 +83,8 @@ export class Session {
   constructor(readonly api: Api, readonly id: string) {
     this.writer = new Writer(clientId());
     this.view = {
-      notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, mode: "command",
-      opened: new Set(), toasts: [], body: null, isCaughtUp: false, dialog: null,
+      notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, anchor: null,
+      mode: "command", opened: new Set(), folded: new Set(), hasLineNumbers: false, imported: new Map(), toasts: [], body: null, isCaughtUp: false, dialog: null,
     };
     this.connection = new Connection(api, id, {
       after: () => this.view.notebook.seq,
@@ -116,6 +128,7 @@ export class Session {
 
   private set(change: Partial<View>): void {
     const view = { ...this.view, ...change };
+    if (change.selected !== undefined && change.anchor === undefined) view.anchor = null;
     if (change.notebook !== undefined) view.cells = shownCells(this.doc, view.notebook, view.cells);
     this.view = view;
     for (const listener of [...this.listeners]) listener(change.notebook === undefined);
@@ -141,6 +154,8 @@ export class Session {
     this.writer.see(theirs);
     const { id, at } = this.lastEdit;
     const mine = id === null ? undefined : this.doc.cells[id]?.source;
+    // An import of somebody else comes as new cells.
+    if (Object.keys(theirs.cells).some((cell) => this.doc.cells[cell] === undefined)) void this.lookForImported();
     this.setDoc(merge(this.doc, theirs));
     // Nobody's text changes under their hands: who is typing writes on, and what came is kept beside the cell.
     if (id === null || mine === undefined || Date.now() - at > STILL_TYPING) return;
@@ -224,15 +239,14 @@ export class Session {
     this.write((doc) => this.writer.move(doc, id, this.placeAt(to, id)));
   }
 
-  remove(id: string): void {
-    const index = this.index(id);
-    const cell = this.cell(id);
-    if (cell === undefined) return;
-    this.write((doc) => this.writer.setDeleted(doc, id, true));
-    this.deletions.push([id]);
+  remove(...ids: readonly string[]): void {
+    const index = this.index(ids[0] ?? null);
+    if (index < 0) return;
+    this.write((doc) => ids.reduce((all, id) => this.writer.setDeleted(all, id, true), doc));
+    this.deletions.push([...ids]);
     const next = this.view.cells[Math.min(index, this.view.cells.length - 1)];
     this.set({ selected: next?.id ?? null, mode: "command" });
-    this.toast("Cell deleted", { label: "Undo", run: () => this.undoRemove() });
+    this.toast(ids.length === 1 ? "Cell deleted" : `${ids.length} cells deleted`, { label: "Undo", run: () => this.undoRemove() });
   }
 
   undoRemove(): void {
@@ -242,13 +256,14 @@ export class Session {
     this.set({ selected: ids[0] ?? null, toasts: this.view.toasts.filter((toast) => toast.action?.label !== "Undo") });
   }
 
-  copy(id: string): void {
-    const cell = this.cell(id);
-    if (cell !== undefined) this.clipboard = [{ kind: cell.kind, source: cell.source }];
+  copy(cells: readonly ShownCell[]): void {
+    if (cells.length > 0) this.clipboard = cells.map(({ kind, source }) => ({ kind, source }));
   }
 
-  paste(): void {
-    for (const { kind, source } of this.clipboard) this.insert(this.index(this.view.selected) + 1, kind, source, "command");
+  paste(side: "above" | "below" = "below"): void {
+    const chosen = this.chosen();
+    let index = side === "above" ? Math.max(0, this.index(chosen[0]?.id ?? null)) : this.index(chosen.at(-1)?.id ?? null) + 1;
+    for (const { kind, source } of this.clipboard) this.insert(index++, kind, source, "command");
   }
 
   setKind(id: string, kind: CellKind): void {
@@ -265,16 +280,26 @@ export class Session {
     return titleOf(this.id, this.view.notebook.labels ?? this.view.body?.settings.labels);
   }
 
-  /** Puts many cells at the end, as an import does. */
-  append(cells: readonly { kind: CellKind; source: string }[]): void {
+  /** Puts the cells of a notebook at the end, with what came with them. Returns of how many cells that was too much. */
+  async import(cells: readonly { kind: CellKind; source: string; extras: Extras }[]): Promise<number> {
+    const named = cells.map((cell) => ({ ...cell, id: crypto.randomUUID() }));
+    const { kept, left } = await keepImported(this.api, this.id, named);
+    this.set({ imported: new Map([...this.view.imported, ...kept]) });
     this.write((doc) => {
       let place = this.view.cells.at(-1)?.place ?? "";
-      for (const cell of cells) {
+      for (const { id, kind, source } of named) {
         place = between(place, null);
-        doc = this.writer.add(doc, crypto.randomUUID(), cell.kind, cell.source, place);
+        doc = this.writer.add(doc, id, kind, source, place);
       }
       return doc;
     });
+    return left;
+  }
+
+  /** Reads what others have imported. */
+  private async lookForImported(): Promise<void> {
+    const read = await readImported(this.api, this.id);
+    if (read.size > 0) this.set({ imported: new Map([...this.view.imported, ...read]) });
   }
 
   hasDeleted(): boolean {
@@ -288,13 +313,46 @@ export class Session {
   // --- selection ---------------------------------------------------------------------------------------------------------
 
   select(id: string | null, mode: Mode = "command"): void {
-    if (this.view.selected !== id || this.view.mode !== mode) this.set({ selected: id, mode });
+    if (this.view.selected !== id || this.view.mode !== mode || this.view.anchor !== null) this.set({ selected: id, mode });
+  }
+
+  /** Goes into the editor of a cell: to its beginning, to its end, or to find something in it. */
+  enter(id: string, how: "start" | "end" | "find"): void {
+    this.entering = how;
+    this.select(id, "edit");
   }
 
   selectBy(by: -1 | 1): void {
-    const index = this.index(this.view.selected);
-    const cell = this.view.cells[index < 0 ? 0 : Math.min(Math.max(index + by, 0), this.view.cells.length - 1)];
+    const cell = this.beside(by);
     if (cell !== undefined) this.select(cell.id);
+  }
+
+  /** The cell above or below the selected one; that one itself where there is none. */
+  beside(by: -1 | 1): ShownCell | undefined {
+    const index = this.index(this.view.selected);
+    return this.view.cells[index < 0 ? 0 : Math.min(Math.max(index + by, 0), this.view.cells.length - 1)];
+  }
+
+  /** Takes the cells up to one into the selection. */
+  chooseTo(id: string | undefined): void {
+    if (id !== undefined) this.set({ selected: id, anchor: this.view.anchor ?? this.view.selected, mode: "command" });
+  }
+
+  /** The selected cells, in their order. */
+  chosen(): readonly ShownCell[] {
+    const ends = [this.index(this.view.selected), this.index(this.view.anchor)].filter((index) => index >= 0);
+    return ends.length === 0 ? [] : this.view.cells.slice(Math.min(...ends), Math.max(...ends) + 1);
+  }
+
+  fold(cells: readonly ShownCell[]): void {
+    const folded = new Set(this.view.folded);
+    const isFolding = cells.some((cell) => !folded.has(cell.id));
+    for (const { id } of cells) if (isFolding) folded.add(id); else folded.delete(id);
+    this.set({ folded });
+  }
+
+  toggleLineNumbers(): void {
+    this.set({ hasLineNumbers: !this.view.hasLineNumbers });
   }
 
   setOpened(id: string, isOpened: boolean): void {
@@ -353,7 +411,7 @@ export class Session {
 
   confirmEnd(): void {
     this.show({
-      kind: "confirm", title: "End this session?", text: "Its kernel, its files and its log are removed. There is no way back.", yes: "End and remove",
+      kind: "confirm", title: "End this session?", text: "Its kernel, its files and its log are removed. There is no way back.", yes: "End and remove", isDangerous: true,
       run: () => void this.api.end(this.id).then(() => { location.hash = "#/"; }, (error: unknown) => this.complain(error)),
     });
   }
@@ -363,10 +421,13 @@ export class Session {
     return running === null ? null : (executions.get(running) ?? null);
   }
 
-  /** Gives the running cell more time. */
-  extend(byMs: number): void {
+  /** Gives the running cell more time; as much as it is offered first, if it is not said. */
+  extend(byMs?: number): void {
     const run = this.runningCell();
-    if (run !== null) this.command("extend", { cell: run.cell, by_ms: byMs });
+    if (run === null) return;
+    const time = byMs ?? offers(run)[0];
+    if (time === undefined) return this.toast("This cell has all the time that it may have");
+    this.command("extend", { cell: run.cell, by_ms: time });
   }
 
   interrupt(): void {
@@ -438,9 +499,12 @@ export class Session {
     this.show({ kind: "output", cell, stream });
   }
 
-  /** An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. */
+  /**
+   * An output's link was followed. Where it leads is shown before it is opened: the address itself could carry something out. It never takes the place of
+   * another question.
+   */
   offerLink(url: string): void {
-    this.show({ kind: "link", url });
+    if (this.view.dialog === null) this.show({ kind: "link", url });
   }
 
   // --- messages ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { EMPTY, MOST_OUTPUTS, ORIGIN, reduce, type Notebook, type Output } from "../src/reduce.ts";
+import { EMPTY, HEAVIEST, MOST_OUTPUTS, ORIGIN, reduce, type Notebook, type Output } from "../src/reduce.ts";
 import { toldOfNotice } from "../src/verdict.ts";
 import type { Event, EventKind } from "../src/wire.ts";
 import { cell, log, random } from "./log.ts";
@@ -119,7 +119,7 @@ test("the running cell, the queue and the status follow the log", () => {
   const events = conversation();
   const running = reduce(EMPTY, events.slice(0, events.findIndex((event) => event.event === "deadline_warning") + 1));
   expect(running).toMatchObject({ status: "busy", running: "c", queue: ["d"] });
-  expect(running.executions.get("c")).toMatchObject({ warning: { extendableMs: 570_000 }, deadlineAt: 31_000 });
+  expect(running.executions.get("c")).toMatchObject({ isWarned: true, extendableMs: 570_000, deadlineAt: 31_000 });
   expect(reduce(EMPTY, events)).toMatchObject({ status: "idle", running: null, queue: [] });
 });
 
@@ -195,6 +195,21 @@ test("of very many outputs the first and the last are held, and how many were be
   const many = outputs.find((output) => output.kind === "many");
   expect(many).toMatchObject({ count: 1000 - MOST_OUTPUTS + 1 });
   expect(outputs.at(-1)).toMatchObject({ data: { "text/plain": "999" } });
+});
+
+test("of heavy outputs as many of the first and of the last are held as there is room for, the others are far, and an update brings one back", () => {
+  const heavy = "x".repeat(HEAVIEST / 8);
+  const shown = Array.from({ length: 20 }, (_, index): [EventKind, Record<string, unknown>] => [
+    "display_data", { data: { "text/plain": `${index}`, "image/png": heavy }, metadata: {}, ...(index === 9 ? { display_id: "nine" } : {}) },
+  ]);
+  const events = log(...cell("a", "", shown), ["error", { cell: "a", ename: "E", evalue: heavy.repeat(8), traceback: [] }]);
+  const kinds = (outputs: readonly Output[] | undefined): string => (outputs ?? []).map((output) => output.kind.charAt(0)).join("");
+  const notebook = reduce(EMPTY, events.slice(0, -1));
+  expect(kinds(notebook.executions.get("a")?.outputs)).toBe(`bbb${"f".repeat(14)}bbb`);
+  expect(notebook.executions.get("a")?.outputs[9]).toMatchObject({ kind: "far", seq: 12 });
+  expect(kinds(reduce(notebook, events).executions.get("a")?.outputs)).toBe(`bbb${"f".repeat(18)}`);
+  const [, ...update] = log(["cell_queued", {}], ["update_display_data", { cell: null, data: { "text/plain": "light" }, metadata: {}, display_id: "nine" }]).map((event) => ({ ...event, seq: event.seq + 100 }));
+  expect(reduce(notebook, update).executions.get("a")?.outputs[9]).toMatchObject({ kind: "bundle", data: { "text/plain": "light" } });
 });
 
 test("a kind of event that this page does not know is passed over", () => {

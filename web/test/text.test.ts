@@ -57,3 +57,12 @@ test("hostile sequences neither hang nor grow", () => {
   const started = "\x1b[999999999C\x1b[999999999B\x1b[999999999Ax\x1b[".repeat(2000);
   expect(plain(started).length).toBeLessThan(20_000_000);
 });
+
+test("a text that moves the cursor far makes no more of itself than a few times its length, and what was printed is there", () => {
+  for (const attack of ["\n\x1b[4096Cx", "\x1b[4096Gx\n", "\x1b[4096C\n", "xyz".repeat(1000) + "\x1b[1K".repeat(1000)]) {
+    const text = attack.repeat(10_000 / Math.max(1, attack.length / 10));
+    const shown = plain(text);
+    expect(shown.length, JSON.stringify(attack.slice(0, 20))).toBeLessThan(6 * text.length + 128 * 1024);
+    expect(shown.match(/x/g)?.length).toBe(text.match(/x/g)?.length);
+  }
+});

@@ -2,13 +2,25 @@
 // or to say that a link was followed. Whatever the output's own scripts do to this code harms this output only.
 
 import { disarm, tame } from "./disarm.ts";
-import type { FromFrame, Theme, ToFrame } from "./messages.ts";
+import type { Followed, FromFrame, Theme, ToFrame } from "./messages.ts";
 
 const output = document.getElementById("output") as HTMLElement;
 
-function say(message: FromFrame): void {
+function say(message: FromFrame, ports: MessagePort[] = []): void {
   // The page is of another origin, and which one it is cannot be known here. Nothing that is said is a secret.
-  parent.postMessage(message, "*");
+  parent.postMessage(message, "*", ports);
+}
+
+/**
+ * A way to the page that scripts of the output have not: what is said there was done by somebody's hand. They run in the same world, so it is used with
+ * what was taken from that before they came, and never by a name that they could give to something else.
+ */
+const { port1: hand, port2: ofPage } = new MessageChannel();
+// eslint-disable-next-line @typescript-eslint/unbound-method -- it is applied to the port
+const post = MessagePort.prototype.postMessage as (message: Followed) => void;
+const { apply } = Reflect;
+function sayFollowed(url: string): void {
+  apply(post, hand, [{ url }]);
 }
 
 function dress(theme: Theme): void {
@@ -40,6 +52,7 @@ function drawHtml(html: string): void {
 }
 
 function runScript(code: string): void {
+  output.replaceChildren();
   try {
     // Jupyter gives a script the element that it may draw into.
     (new Function("element", code) as (element: HTMLElement) => void)(output);
@@ -114,7 +127,7 @@ addEventListener(
     if (!(link instanceof HTMLAnchorElement)) return;
     if (link.getAttribute("href")?.startsWith("#") === true) return;
     event.preventDefault();
-    if (event.isTrusted) say({ type: "link", url: link.href });
+    if (event.isTrusted) sayFollowed(link.href);
   },
   true,
 );
@@ -130,4 +143,4 @@ function measure(): void {
 disarm();
 new ResizeObserver(measure).observe(output);
 addEventListener("load", measure);
-say({ type: "ready" });
+say({ type: "ready" }, [ofPage]);

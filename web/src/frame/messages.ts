@@ -17,9 +17,12 @@ export interface Theme {
 /** From a frame. */
 export type FromFrame =
   | { type: "ready" }
-  | { type: "height"; height: number }
-  /** A link was followed; whether it is opened is for the person to say. */
-  | { type: "link"; url: string };
+  | { type: "height"; height: number };
+
+/** From a frame's own script, through the port that comes with the first `ready`: somebody has followed a link. Whether it is opened is for them to say. */
+export interface Followed {
+  url: string;
+}
 
 /** Reads a message of a frame; null is what no frame of ours says. */
 export function fromFrame(value: unknown): FromFrame | null {
@@ -28,8 +31,12 @@ export function fromFrame(value: unknown): FromFrame | null {
   if (value.type === "height" && "height" in value && typeof value.height === "number" && Number.isFinite(value.height)) {
     return { type: "height", height: Math.max(0, value.height) };
   }
-  if (value.type === "link" && "url" in value && typeof value.url === "string" && isWebAddress(value.url)) return { type: "link", url: value.url };
   return null;
+}
+
+/** The address of a link that was followed; null is what is none of the web. */
+export function linkOf(value: unknown): string | null {
+  return typeof value === "object" && value !== null && "url" in value && typeof value.url === "string" && isWebAddress(value.url) ? value.url : null;
 }
 
 /** Whether an address is one of the web, and nothing that a browser would run. */

@@ -27,7 +27,7 @@ const WIDEST = 4096;
 /** Reads a text that begins with a plain look. */
 export function pieces(text: string): Piece[] {
   if (!/[\x00-\x08\x0b-\x1f\x7f]/.test(text)) return text === "" ? [] : [{ text, look: null }];
-  return /\r(?!\n)|\x08|\x1b\[[0-9;]*[A-HJKf]/.test(text) ? drawn(text) : coloured(text);
+  return (/\r(?!\n)|\x08|\x1b\[[0-9;]*[A-HJKf]/.test(text) ? drawn(text) : null) ?? coloured(text);
 }
 
 /** The text alone, as it would stand on a terminal. */
@@ -52,8 +52,10 @@ function coloured(text: string): Piece[] {
   return result;
 }
 
-/** Lines that overwrite themselves and each other. */
-function drawn(text: string): Piece[] {
+/** Lines that overwrite themselves and each other; null where a text asks for far more cells than it has characters. */
+function drawn(text: string): Piece[] | null {
+  // Cells that are filled or erased without being written.
+  let budget = 4 * text.length + 64 * 1024;
   const lines: { chars: string[]; looks: Look[] }[] = [{ chars: [], looks: [] }];
   let row = 0;
   let column = 0;
@@ -68,6 +70,8 @@ function drawn(text: string): Piece[] {
       }
       const line = lines[row];
       if (line === undefined) return;
+      budget -= Math.max(0, column - line.chars.length);
+      if (budget < 0) return;
       while (line.chars.length < column) {
         line.chars.push(" ");
         line.looks.push(PLAIN);
@@ -104,24 +108,27 @@ function drawn(text: string): Piece[] {
           column = Math.max(0, count - 1);
           break;
         case "K":
-          if (line !== undefined) erase(line, count, column);
+          if (line !== undefined) budget -= erase(line, count, column);
           break;
       }
     }
+    if (budget < 0) return null;
   }
   put(text.slice(from));
-  return joined(lines);
+  return budget < 0 ? null : joined(lines);
 }
 
-function erase(line: { chars: string[]; looks: Look[] }, how: number, column: number): void {
+/** Erases in a line; returns how many cells that took. */
+function erase(line: { chars: string[]; looks: Look[] }, how: number, column: number): number {
   if (how === 0) {
     line.chars.length = Math.min(line.chars.length, column);
     line.looks.length = line.chars.length;
-  } else {
-    const end = how === 2 ? line.chars.length : Math.min(column + 1, line.chars.length);
-    line.chars.fill(" ", 0, end);
-    line.looks.fill(PLAIN, 0, end);
+    return 0;
   }
+  const end = how === 2 ? line.chars.length : Math.min(column + 1, line.chars.length);
+  line.chars.fill(" ", 0, end);
+  line.looks.fill(PLAIN, 0, end);
+  return end;
 }
 
 function joined(lines: readonly { chars: string[]; looks: Look[] }[]): Piece[] {

@@ -10,7 +10,7 @@ export function jsonMarkup(value: unknown): string {
 function node(value: unknown, key: string | null, budget: { nodes: number }, isOpen: boolean): string {
   budget.nodes -= 1;
   const name = key === null ? "" : `<span class="json-key">${escape(key)}</span>: `;
-  if (typeof value !== "object" || value === null) return `<div class="json-leaf">${name}${escape(JSON.stringify(value) ?? "undefined")}</div>`;
+  if (typeof value !== "object" || value === null) return `<div class="json-leaf">${name}${escape(leaf(value))}</div>`;
   const entries = Object.entries(value);
   const [open, close] = Array.isArray(value) ? ["[", "]"] : ["{", "}"];
   if (entries.length === 0) return `<div class="json-leaf">${name}${open}${close}</div>`;
@@ -24,6 +24,13 @@ function node(value: unknown, key: string | null, budget: { nodes: number }, isO
   }
   const count = `<span class="json-more">${open}${entries.length}${close}</span>`;
   return `<details class="json"${isOpen ? " open" : ""}><summary>${name}${count}</summary>${parts.join("")}</details>`;
+}
+
+const LONGEST_LEAF = 10_000;
+
+function leaf(value: unknown): string {
+  if (typeof value === "string" && value.length > LONGEST_LEAF) return `${JSON.stringify(value.slice(0, LONGEST_LEAF))} … ${value.length - LONGEST_LEAF} more`;
+  return JSON.stringify(value) ?? "undefined";
 }
 
 /** A text that is text in any markup. */

@@ -17,6 +17,9 @@ export type Form =
 
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
+/** What is longer was not written by hand, and would keep the page busy for long. */
+const LONGEST_WRITTEN = 500_000;
+
 export function formOf(data: MimeBundle): Form {
   const text = textOf(data["text/plain"]) ?? "";
   const widget = data["application/vnd.jupyter.widget-view+json"];
@@ -40,9 +43,9 @@ export function formOf(data: MimeBundle): Form {
     if (base64 !== null) return { kind: "image", type, base64 };
   }
   const markdown = textOf(data["text/markdown"]);
-  if (markdown !== null) return { kind: "markdown", text: markdown };
+  if (markdown !== null) return { kind: markdown.length > LONGEST_WRITTEN ? "text" : "markdown", text: markdown };
   const latex = textOf(data["text/latex"]);
-  if (latex !== null) return { kind: "latex", text: latex };
+  if (latex !== null) return { kind: latex.length > LONGEST_WRITTEN ? "text" : "latex", text: latex };
   for (const type of ["application/json", "application/geo+json"]) if (data[type] !== undefined) return { kind: "json", value: data[type] };
   if (data["text/plain"] !== undefined) return { kind: "text", text };
   return { kind: "unknown", types: Object.keys(data) };
@@ -65,6 +68,15 @@ function vegaIn(html: string): Form | null {
 export function textOf(value: unknown): string | null {
   if (typeof value === "string") return value;
   if (Array.isArray(value) && value.every((line) => typeof line === "string")) return value.join("");
+  return null;
+}
+
+/** The picture of a bundle as an address that has all of it; null if it has none. */
+export function pictureOf(data: MimeBundle | undefined): string | null {
+  for (const type of IMAGES) {
+    const base64 = textOf(data?.[type])?.replace(/\s/g, "");
+    if (base64 !== undefined && /^[A-Za-z0-9+/=]+$/.test(base64)) return `data:${type};base64,${base64}`;
+  }
   return null;
 }
 

@@ -67,7 +67,23 @@ export function drawMath(text: string, element: HTMLElement, isDisplay: boolean)
   temml.render(text, element, { displayMode: isDisplay, throwOnError: false, trust: false });
 }
 
-/** A cell's text as markup, for a page that is saved: no markup of the text itself is in it. */
-export function cellMarkup(text: string): string {
-  return ofCells.render(text);
+/** A cell's text as markup, for a page that is saved: no markup of the text itself is in it. Pictures that are attached come from `picture`. */
+export function cellMarkup(text: string, picture: (name: string) => string | null): string {
+  const parsed = ofCells.parse(text, {});
+  for (const { children } of parsed) {
+    for (const token of children ?? []) {
+      const attached = token.type === "image" ? /^attachment:(.*)$/.exec(String(token.attrGet("src") ?? "")) : null;
+      if (attached !== null) token.attrSet("src", picture(nameOf(attached[1] ?? "")) ?? "");
+    }
+  }
+  return ofCells.renderer.render(parsed, ofCells.options, {});
+}
+
+/** The name of an attachment as a notebook has it: in an address some characters are written otherwise. */
+export function nameOf(address: string): string {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return address;
+  }
 }

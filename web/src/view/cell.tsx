@@ -6,10 +6,11 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { EditorView } from "@codemirror/view";
 import { authorOf, type ShownCell } from "../cells.ts";
 import { duration, memory, plural } from "../format.ts";
+import type { Imported } from "../imported.ts";
 import type { Execution } from "../reduce.ts";
 import type { Mode, Session } from "../session.ts";
 import { toldOfNote, toldOfNotice, toldOfRun, type Told } from "../verdict.ts";
-import { makeEditor, setText } from "./editor.ts";
+import { enter, makeEditor, setLineNumbers, setText } from "./editor.ts";
 import { Button } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
 import { Outputs } from "./outputs.tsx";
@@ -24,9 +25,15 @@ interface CellProps {
   mode: Mode | null;
   isOpened: boolean;
   isLast: boolean;
+  /** Whether it is one of several that are selected. */
+  isChosen: boolean;
+  isFolded: boolean;
+  hasLineNumbers: boolean;
+  /** What came with it when it was imported. */
+  imported: Imported | undefined;
 }
 
-export const Cell = memo(function Cell({ session, cell, index, isSelected, mode, isOpened, isLast }: CellProps): JSX.Element {
+export const Cell = memo(function Cell({ session, cell, index, isSelected, mode, isOpened, isLast, isChosen, isFolded, hasLineNumbers, imported }: CellProps): JSX.Element {
   const element = useRef<HTMLElement>(null);
   const { run, waiting } = cell;
   const isRunning = run?.status === "running";
@@ -43,12 +50,15 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   const isShownAsText = isText && !isOpened && cell.source.trim() !== "";
   const label = `${isText ? "Text" : "Code"} cell ${index + 1}`;
   return (
-    <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${run?.isUndone === true ? "is-undone" : ""} ${cell.kind} ${isSelected ? "selected" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
+    <article ref={element} id={`cell-${cell.id}`} class={`cell is-${state} ${run?.isUndone === true ? "is-undone" : ""} ${cell.kind} ${isSelected ? "selected" : ""} ${isChosen ? "chosen" : ""} ${mode ?? ""}`} tabIndex={isSelected ? 0 : -1}
       aria-label={label} aria-current={isSelected ? "true" : undefined}
       onMouseDown={(event) => {
         // The path, not the ancestors: what was clicked may be gone already, as a completion that was chosen.
         const isOwn = event.composedPath().some((node) => node instanceof Element && node.matches(".cm-editor, button, a, input, .text"));
-        if (!isOwn) session.select(cell.id);
+        if (event.shiftKey && !isOwn) {
+          event.preventDefault();
+          session.chooseTo(cell.id);
+        } else if (!isOwn) session.select(cell.id);
       }}
       onFocusIn={(event) => {
         if ((event.target as Element).closest(".cm-editor") !== null) session.select(cell.id, "edit");
@@ -65,10 +75,10 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
         <Tools session={session} cell={cell} index={index} isLast={isLast} isOpened={isOpened} />
         {isShownAsText ? (
           <div class="rendered" onDblClick={() => { session.setOpened(cell.id, true); session.select(cell.id, "edit"); }}>
-            <Markdown text={cell.source} />
+            <Markdown text={cell.source} attachments={imported?.attachments} />
           </div>
         ) : (
-          <Source session={session} cell={cell} label={label} isEditing={isSelected && mode === "edit"} />
+          <Source session={session} cell={cell} label={label} isEditing={isSelected && mode === "edit"} hasLineNumbers={hasLineNumbers} />
         )}
         {cell.others.map((other) => (
           <aside key={`${other.by}-${other.n}`} class="told warn other" role="note">
@@ -91,10 +101,18 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
         {run !== null && !isText && (
           <div class={waiting !== null ? "stale" : ""}>
             {run.note !== null && <p class="quiet-note">{toldOfNote(run.note, (id) => session.nameOf(id))}</p>}
-            <Outputs session={session} cell={run.cell} outputs={run.outputs} isRunning={isRunning} />
+            {isFolded && run.outputs.length > 0
+              ? <p class="quiet-note">Output folded away. <button type="button" class="link" onClick={() => session.fold([cell])}>Show it</button></p>
+              : <Outputs key={run.cell} session={session} cell={run.cell} outputs={run.outputs} isRunning={isRunning} />}
             <Verdict told={toldOfRun(run, (id) => session.nameOf(id))} />
             <Facts run={run} source={cell.source} />
           </div>
+        )}
+        {run === null && waiting === null && !isText && imported !== undefined && imported.outputs.length > 0 && (
+          <>
+            <p class="quiet-note">As it was imported{imported.count === null ? "" : `, as cell [${imported.count}]`}; it has not run here.</p>
+            {isFolded ? <p class="quiet-note"><button type="button" class="link" onClick={() => session.fold([cell])}>Show the output</button></p> : <Outputs session={session} cell={null} outputs={imported.outputs} isRunning={false} />}
+          </>
         )}
         {cell.notices.map((notice) => (
           // What the cell itself says of its end is not said twice.
@@ -154,7 +172,7 @@ function Tools({ session, cell, index, isLast, isOpened }: { session: Session; c
 }
 
 /** The editor. It is made when it comes near the screen, since a notebook may have hundreds; until then its text stands there. */
-function Source({ session, cell, label, isEditing }: { session: Session; cell: ShownCell; label: string; isEditing: boolean }): JSX.Element {
+function Source({ session, cell, label, isEditing, hasLineNumbers }: { session: Session; cell: ShownCell; label: string; isEditing: boolean; hasLineNumbers: boolean }): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
   const [isNear, setNear] = useState(isEditing);
@@ -178,7 +196,10 @@ function Source({ session, cell, label, isEditing }: { session: Session; cell: S
     if (view.current !== null) setText(view.current, cell.source);
   }, [cell.source]);
   useLayoutEffect(() => {
-    if (isEditing && view.current !== null && !view.current.hasFocus) view.current.focus();
+    if (view.current !== null) setLineNumbers(view.current, hasLineNumbers);
+  }, [hasLineNumbers]);
+  useLayoutEffect(() => {
+    if (isEditing && view.current !== null && (!view.current.hasFocus || session.entering !== null)) enter(session, view.current);
   }, [isEditing, isMade, cell.kind]);
   return (
     <div class="source" ref={place}>

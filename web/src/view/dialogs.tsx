@@ -21,26 +21,9 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
     case "output":
       return <LongOutput session={session} cell={dialog.cell} stream={dialog.stream} onClose={close} />;
     case "link":
-      return (
-        <Modal title="Open this address?" onClose={close}>
-          <p>An output links to it. Look at it before you open it: an address can carry data to wherever it leads.</p>
-          <p class="address">{dialog.url}</p>
-          <div class="dialog-tools">
-            <a class="button strong" href={dialog.url} target="_blank" rel="noopener noreferrer" onClick={close}>Open in a new tab</a>
-            <button type="button" class="button" onClick={close}>Leave it</button>
-          </div>
-        </Modal>
-      );
+      return <FollowLink url={dialog.url} onClose={close} />;
     case "confirm":
-      return (
-        <Modal title={dialog.title} onClose={close}>
-          <p>{dialog.text}</p>
-          <div class="dialog-tools">
-            <button type="button" class="button strong" autofocus onClick={() => { close(); dialog.run(); }}>{dialog.yes}</button>
-            <button type="button" class="button" onClick={close}>Cancel</button>
-          </div>
-        </Modal>
-      );
+      return <Confirm {...dialog} onYes={() => { close(); dialog.run(); }} onClose={close} />;
     case "rename":
       return <Rename id={session.id} title={session.title} onRename={(title) => { close(); void session.rename(title); }} onClose={close} />;
     case "help":
@@ -57,6 +40,50 @@ export function DialogView({ session, dialog }: { session: Session; dialog: Dial
         </Modal>
       );
   }
+}
+
+interface ConfirmProps {
+  title: string;
+  text: string;
+  yes: string;
+  isDangerous?: boolean;
+  onYes: () => void;
+  onClose: () => void;
+}
+
+/** Asks before something is done. The keyboard is on yes, unless there is no way back from it. */
+export function Confirm({ title, text, yes, isDangerous = false, onYes, onClose }: ConfirmProps): JSX.Element {
+  return (
+    <Modal title={title} onClose={onClose}>
+      <p>{text}</p>
+      <div class="dialog-tools">
+        <button type="button" class={`button ${isDangerous ? "danger" : "strong"}`} autofocus={!isDangerous} onClick={onYes}>{yes}</button>
+        <button type="button" class="button" autofocus={isDangerous} onClick={onClose}>Cancel</button>
+      </div>
+    </Modal>
+  );
+}
+
+/** How long a question stands before it can be answered with yes: a click that was meant for what lay beneath is no answer. */
+const LOOK_FIRST = 700;
+
+/** Asks whether a link of an output is to be opened. */
+function FollowLink({ url, onClose }: { url: string; onClose: () => void }): JSX.Element {
+  const [isReady, setReady] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setReady(true), LOOK_FIRST);
+    return () => clearTimeout(timer);
+  }, []);
+  return (
+    <Modal title="Open this address?" onClose={onClose}>
+      <p>An output links to it. Look at it before you open it: an address can carry data to wherever it leads.</p>
+      <p class="address">{url}</p>
+      <div class="dialog-tools">
+        <a class="button strong" {...(isReady ? { href: url } : { "aria-disabled": "true" as const })} target="_blank" rel="noopener noreferrer" onClick={() => { if (isReady) onClose(); }}>Open in a new tab</a>
+        <button type="button" class="button" autofocus onClick={onClose}>Leave it</button>
+      </div>
+    </Modal>
+  );
 }
 
 /** Asks what a session is to be called. Its id stays as it is: programs know it by that. */
@@ -81,7 +108,8 @@ export function Modal({ title, children, onClose, class: extra }: { title: strin
   useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
-    return () => { if (before instanceof HTMLElement) before.focus({ preventScroll: true }); };
+    // An output does not get the keyboard back: whoever goes on in it clicks into it.
+    return () => { if (before instanceof HTMLElement && !(before instanceof HTMLIFrameElement)) before.focus({ preventScroll: true }); };
   }, []);
   return (
     <dialog ref={element} class={`dialog ${extra ?? ""}`} aria-label={title} onClose={onClose} onCancel={onClose}
@@ -113,10 +141,12 @@ function LongOutput({ session, cell, stream, onClose }: { session: Session; cell
     }
   };
   useEffect(() => void load(0), [cell, stream]);
-  const search = async (): Promise<void> => {
+  /** Finds the first matches, or more of them behind those that are there. */
+  const search = async (before: OutputMatches | null = null): Promise<void> => {
     if (wanted === "") return setFound(null);
     try {
-      setFound(await session.api.find(session.id, cell, stream, wanted, 0));
+      const more = await session.api.find(session.id, cell, stream, wanted, before?.next ?? 0);
+      setFound(before === null ? more : { ...more, total: before.total, matches: [...before.matches, ...more.matches] });
       setProblem("");
     } catch (error) {
       setProblem(error instanceof Error ? error.message : String(error));
@@ -127,13 +157,15 @@ function LongOutput({ session, cell, stream, onClose }: { session: Session; cell
     <Modal title={stream === "stdout" ? "Printed text" : "Standard error"} class="wide long-output" onClose={onClose}>
       <form class="search" onSubmit={(event) => { event.preventDefault(); void search(); }}>
         <label class="visually-hidden" for="find">Find in the whole output</label>
-        <input id="find" placeholder="Find in the whole output" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
+        <input id="find" placeholder="Find in the whole output" value={wanted} onInput={(event) => { setWanted(event.currentTarget.value); setFound(null); }} />
         <button type="submit" class="button">Find</button>
       </form>
       {problem !== "" && <p class="told warn" role="alert">{problem}</p>}
       {found !== null && (
         <div class="matches">
-          <p class="quiet-note">{found.total === 0 ? "Not found." : `${plural(found.total, "match", "matches")}${found.total > found.matches.length ? `; the first ${found.matches.length}` : ""}`}</p>
+          <p class="quiet-note">{found.total === 0 ? "Not found." : `${plural(found.total, "match", "matches")}${found.total > found.matches.length ? `; the first ${found.matches.length} ` : ""}`}
+            {found.total > found.matches.length && found.matches.length > 0 && <button type="button" class="link" onClick={() => void search(found)}>Show more</button>}
+          </p>
           <ol>
             {found.matches.map((match) => (
               <li key={match.byte}><button type="button" onClick={() => void load(match.byte - 400)}><span class="line-number">{match.line}</span>{match.text}</button></li>

@@ -4,9 +4,9 @@ import { autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, co
 import { defaultKeymap, history, historyKeymap, indentLess, indentMore, toggleComment } from "@codemirror/commands";
 import { python } from "@codemirror/lang-python";
 import { bracketMatching, defineLanguageFacet, HighlightStyle, indentOnInput, indentUnit, Language, syntaxHighlighting, syntaxTree } from "@codemirror/language";
-import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
-import { Annotation, EditorState, Prec, StateEffect, StateField, type Extension } from "@codemirror/state";
-import { drawSelection, EditorView, keymap, placeholder, showTooltip } from "@codemirror/view";
+import { highlightSelectionMatches, openSearchPanel, searchKeymap } from "@codemirror/search";
+import { Annotation, Compartment, EditorState, Prec, StateEffect, StateField, Transaction, type Extension } from "@codemirror/state";
+import { drawSelection, EditorView, keymap, lineNumbers, placeholder, showTooltip } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { parser as markdownParser } from "@lezer/markdown";
 import { pieces } from "../output/ansi.ts";
@@ -14,6 +14,7 @@ import { textOf } from "../output/mime.ts";
 import type { Session } from "../session.ts";
 import type { CellKind } from "../document.ts";
 import type { Completion, Inspection } from "../wire.ts";
+import { split } from "./edits.ts";
 
 /** Marks a change that did not come from the keyboard. */
 const fromOutside = Annotation.define<boolean>();
@@ -59,6 +60,7 @@ export function makeEditor(parent: HTMLElement, { session, id, kind, text, label
         EditorView.cspNonce.of(nonce()),
         Prec.highest(keymap.of(cellKeys(session, id))),
         history(),
+        numbers.of(session.view.hasLineNumbers ? lineNumbers() : []),
         drawSelection(),
         indentOnInput(),
         bracketMatching(),
@@ -72,7 +74,7 @@ export function makeEditor(parent: HTMLElement, { session, id, kind, text, label
         keymap.of([
           ...closeBracketsKeymap, ...completionKeymap, { key: "Mod-/", run: toggleComment }, ...searchKeymap, ...historyKeymap, ...defaultKeymap,
         ]),
-        EditorView.contentAttributes.of({ "aria-label": label, spellcheck: kind === "code" ? "false" : "true", autocapitalize: "off" }),
+        EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", spellcheck: kind === "code" ? "false" : "true", autocapitalize: "off" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged && !update.transactions.some((transaction) => transaction.annotation(fromOutside) === true)) {
             session.edit(id, update.state.doc.toString());
@@ -95,7 +97,8 @@ export function setText(view: EditorView, text: string): void {
   while (end < now.length - start && end < text.length - start && now[now.length - 1 - end] === text[text.length - 1 - end]) end += 1;
   view.dispatch({
     changes: { from: start, to: now.length - end, insert: text.slice(start, text.length - end) },
-    annotations: fromOutside.of(true),
+    // Undo takes back what was typed here, not what others wrote.
+    annotations: [fromOutside.of(true), Transaction.addToHistory.of(false)],
   });
 }
 
@@ -114,9 +117,45 @@ function cellKeys(session: Session, id: string): readonly { key: string; run: (v
     { key: "Alt-Enter", run: (view) => leave(view, () => session.runAndInsert(id)) },
     // A list of completions that can be seen is closed first; one that is still awaited is nobody's concern.
     { key: "Escape", run: (view) => completionStatus(view.state) !== "active" && (closeInspection(view) || leave(view, () => session.select(id, "command"))) },
+    { key: "ArrowUp", run: (view) => step(session, view, -1) },
+    { key: "ArrowDown", run: (view) => step(session, view, 1) },
+    {
+      key: "Mod-Shift--", preventDefault: true,
+      run: (view) => { split(session, id, view.state.selection.main.head); session.entering = "start"; return true; },
+    },
     { key: "Mod-s", run: () => { void session.flush(); return true; } },
-    { key: "Alt-e", run: () => { session.extend(30_000); return true; } },
+    { key: "Alt-e", run: () => { session.extend(); return true; } },
   ];
+}
+
+/** An arrow that leads out of the text leads into the next cell. */
+function step(session: Session, view: EditorView, by: -1 | 1): boolean {
+  const { main } = view.state.selection;
+  const edge = by === -1 ? 0 : view.state.doc.length;
+  const [here, there] = [view.coordsAtPos(main.head), view.coordsAtPos(edge)];
+  if (!main.empty || completionStatus(view.state) === "active" || here === null || there === null || Math.abs(here.top - there.top) > 2) return false;
+  const next = session.beside(by);
+  if (next === undefined || next.id === session.view.selected) return false;
+  return leave(view, () => {
+    // Text that is shown as such is not opened in passing.
+    if (next.kind === "markdown" && !session.view.opened.has(next.id)) session.select(next.id);
+    else session.enter(next.id, by === -1 ? "end" : "start");
+  });
+}
+
+/** Goes into an editor as the session says. */
+export function enter(session: Session, view: EditorView): void {
+  view.focus();
+  const how = session.entering;
+  session.entering = null;
+  if (how === "find") openSearchPanel(view);
+  else if (how !== null) view.dispatch({ selection: { anchor: how === "start" ? 0 : view.state.doc.length }, scrollIntoView: true });
+}
+
+const numbers = new Compartment();
+
+export function setLineNumbers(view: EditorView, isOn: boolean): void {
+  view.dispatch({ effects: numbers.reconfigure(isOn ? lineNumbers() : []) });
 }
 
 // --- the kernel's help -----------------------------------------------------------------------------------------------------
@@ -129,7 +168,7 @@ function codeExtensions(session: Session): Extension {
     inspection,
     Prec.high(
       keymap.of([
-        { key: "Shift-Tab", run: (view) => inspect(session, view) || indentLess(view) },
+        { key: "Shift-Tab", run: (view) => (view.state.selection.main.empty && inspect(session, view)) || indentLess(view) },
         { key: "Tab", run: (view) => indentAtStart(view) },
       ]),
     ),

@@ -4,10 +4,10 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { readTable, type Table } from "../csv.ts";
 import { bytes } from "../format.ts";
+import { save } from "../save.ts";
 import type { Session, View } from "../session.ts";
 import type { FileEntry } from "../wire.ts";
 import { Button, Icon } from "./icons.tsx";
-import { save } from "./outputs.tsx";
 
 interface Upload {
   name: string;
@@ -39,9 +39,22 @@ export function FilesPanel({ session, view, onClose }: { session: Session; view:
     setUploads((all) => all.filter((other) => other.stop !== entry.stop));
     setVersion((count) => count + 1);
   };
-  const uploadAll = async (files: FileList | null): Promise<void> => {
+  const uploadEach = async (files: readonly File[]): Promise<void> => {
     // One after the other: the slowest part is the network.
-    for (const file of [...(files ?? [])]) await upload(file);
+    for (const file of files) await upload(file);
+  };
+  const uploadAll = async (files: FileList | null): Promise<void> => {
+    const all = [...(files ?? [])];
+    const taken = await namesIn(session);
+    const others = all.filter((file) => taken.has(file.name));
+    if (others.length > 0) {
+      session.show({
+        kind: "confirm", title: others.length === 1 ? `Replace ${others[0]?.name ?? ""}?` : `Replace ${others.length} files?`,
+        text: `${others.length === 1 ? "There is a file of this name" : `There are files of these names: ${others.map((file) => file.name).join(", ")}`}. What is in the workspace now is gone then.`,
+        yes: "Replace", isDangerous: true, run: () => void uploadEach(others),
+      });
+    }
+    await uploadEach(all.filter((file) => !taken.has(file.name)));
   };
   return (
     <>
@@ -77,6 +90,15 @@ export function FilesPanel({ session, view, onClose }: { session: Session; view:
       {shown !== null && isLive && <Preview key={shown} session={session} path={shown} onClose={() => setShown(null)} />}
     </>
   );
+}
+
+/** What would be replaced by an upload. Where that cannot be asked the upload says what is wrong. */
+async function namesIn(session: Session): Promise<ReadonlySet<string>> {
+  try {
+    return new Set((await session.api.files(session.id, "")).map(nameOf));
+  } catch {
+    return new Set();
+  }
 }
 
 interface DirectoryProps {
@@ -119,7 +141,7 @@ function Directory({ session, path, version, shown, onShow, onChange }: Director
             <button type="button" class="entry" disabled={entry.kind !== "file"} onClick={() => onShow(full)}><Icon name="file" /><span class="name">{name}</span><span class="size">{bytes(entry.bytes)}</span></button>
             {entry.kind === "file" && <Button icon="download" label={`Download ${name}`} onClick={() => void download(session, full, name)} />}
             <Button icon="trash" label={`Delete ${name}`} onClick={() => session.show({
-              kind: "confirm", title: `Delete ${name}?`, text: "It is gone then; there is no way back.", yes: "Delete",
+              kind: "confirm", title: `Delete ${name}?`, text: "It is gone then; there is no way back.", yes: "Delete", isDangerous: true,
               run: () => void session.api.file(session.id, full, { method: "DELETE" }).then(onChange, (error: unknown) => session.complain(error)),
             })} />
           </li>

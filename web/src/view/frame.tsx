@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { fromFrame, type Theme, type ToFrame } from "../frame/messages.ts";
+import { fromFrame, linkOf, type Theme, type ToFrame } from "../frame/messages.ts";
 import type { Session } from "../session.ts";
 import { useDark } from "./hooks.ts";
 
@@ -17,7 +17,7 @@ const MOST_STARTS = 10;
 
 export type Drawing = ToFrame extends infer Message ? (Message extends { theme: Theme } ? Omit<Message, "theme"> : never) : never;
 
-const COLOURS = ["--ink", "--quiet", "--line", "--stripe", "--accent", "--bad"];
+const COLOURS = ["--paper", "--ink", "--quiet", "--line", "--stripe", "--accent", "--bad"];
 
 export function themeOf(isDark: boolean): Theme {
   const style = getComputedStyle(document.documentElement);
@@ -40,21 +40,28 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
     element.current?.contentWindow?.postMessage({ ...message, theme: themeOf(now.current.isDark) }, "*");
   };
   useEffect(() => {
+    const gone = new AbortController();
+    const follow = ({ data }: MessageEvent): void => {
+      const url = linkOf(data);
+      if (url !== null) session.offerLink(url);
+    };
     const listen = (event: MessageEvent): void => {
       // Frames cannot speak for each other: the browser says who sent a message.
       if (element.current === null || event.source !== element.current.contentWindow) return;
       const message = fromFrame(event.data);
       if (message?.type === "ready" && starts.current < MOST_STARTS) {
+        // The first is said before anything of the output runs, so what comes through its port is said by the frame's own script. Later ones may be anybody's.
+        const port = starts.current === 0 ? event.ports[0] : undefined;
+        port?.addEventListener("message", follow, { signal: gone.signal });
+        port?.start();
         starts.current += 1;
         isStarted.current = true;
         send(now.current.drawing);
       }
       if (message?.type === "height") setHeight(Math.min(Math.max(message.height, 8), TALLEST));
-      // Only after a click or a key: an output is not to put questions in the way by itself.
-      if (message?.type === "link" && navigator.userActivation?.isActive !== false) session.offerLink(message.url);
     };
-    addEventListener("message", listen);
-    return () => removeEventListener("message", listen);
+    addEventListener("message", listen, { signal: gone.signal });
+    return () => gone.abort();
   }, [session]);
   useEffect(() => {
     if (isStarted.current) send(drawing);

@@ -6,7 +6,7 @@ import { ApiError, titleOf, type Api } from "../api.ts";
 import { ago, memory } from "../format.ts";
 import type { SessionBody } from "../wire.ts";
 import { Button, Icon } from "./icons.tsx";
-import { Modal, Rename } from "./dialogs.tsx";
+import { Confirm, Rename } from "./dialogs.tsx";
 
 const STATUS = { starting: "Starting", idle: "Idle", busy: "Running", restarting: "Restarting", dead: "No kernel", ended: "Ended" } as const;
 
@@ -74,7 +74,7 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
                   {titleOf(session.id, session.settings.labels) !== session.id && <span>{session.id}</span>}
                   <span>active {ago(now - session.active_at_ms)}</span>
                   <span>opened {ago(now - session.opened_at_ms)}</span>
-                  <span>{memory(session.settings.limits.memory_bytes)} of memory</span>
+                  <span>up to {memory(session.settings.limits.memory_bytes)} of memory</span>
                   {session.queued.length > 0 && <span>{session.queued.length} waiting</span>}
                 </span>
               </a>
@@ -92,17 +92,11 @@ export function Home({ api, onUnauthorized }: { api: Api; onUnauthorized: (why: 
         }} />
       )}
       {ending !== null && (
-        <Modal title={`End ${ending.id}?`} onClose={() => setEnding(null)}>
-          <p>Its kernel, its files and its log are removed. There is no way back.</p>
-          <div class="dialog-tools">
-            <button type="button" class="button strong" onClick={() => {
-              const { id } = ending;
-              setEnding(null);
-              void api.end(id).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error))).then(read);
-            }}>End and remove</button>
-            <button type="button" class="button" onClick={() => setEnding(null)}>Cancel</button>
-          </div>
-        </Modal>
+        <Confirm title={`End ${ending.id}?`} text="Its kernel, its files and its log are removed. There is no way back." yes="End and remove" isDangerous onClose={() => setEnding(null)} onYes={() => {
+          const { id } = ending;
+          setEnding(null);
+          void api.end(id).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error))).then(read);
+        }} />
       )}
     </div>
   );

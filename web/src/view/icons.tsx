@@ -15,13 +15,11 @@ const PATHS = {
   trash: "M3 4.5h10M6.5 4.5V3h3v1.5M4.5 4.5l.5 8.5h6l.5-8.5M6.8 7v3.5M9.2 7v3.5",
   files: "M2.5 4.5v8h11v-7H8L6.5 3.5h-4z",
   variables: "M6 3C4 3 5 7 3 8c2 1 1 5 3 5M10 3c2 0 1 4 3 5-2 1-1 5-3 5",
-  more: "M3.5 8h.01M8 8h.01M12.5 8h.01",
   close: "M4 4l8 8M12 4l-8 8",
   download: "M8 2.5v8M4.5 7.5 8 11l3.5-3.5M3 13.5h10",
   upload: "M8 11V3M4.5 6 8 2.5 11.5 6M3 13.5h10",
   copy: "M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z",
   expand: "M9.5 2.5h4v4M6.5 13.5h-4v-4M13.5 2.5 9 7M2.5 13.5 7 9",
-  search: "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9zM10.5 10.5l3 3",
   file: "M4 2.5h5l3 3v8H4zM9 2.5v3h3",
   folder: "M2.5 4.5v8h11v-7H8L6.5 3.5h-4z",
   back: "M10 3 5 8l5 5",
@@ -38,7 +36,7 @@ export function Icon({ name }: { name: IconName }): JSX.Element {
   return (
     <svg class="icon" viewBox="0 0 16 16" aria-hidden="true" fill={solid ? "currentColor" : "none"} stroke={solid ? "none" : "currentColor"}
       stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round">
-      <path d={PATHS[name]} {...(name === "more" ? { "stroke-width": "2.6" } : {})} />
+      <path d={PATHS[name]} />
     </svg>
   );
 }
@@ -49,16 +47,15 @@ interface ButtonProps {
   onClick: () => void;
   /** Shows the label beside the icon. */
   isNamed?: boolean;
-  kind?: "plain" | "strong" | "danger";
   keys?: string;
   isDisabled?: boolean;
   isPressed?: boolean;
   class?: string;
 }
 
-export function Button({ icon, label, onClick, isNamed, kind = "plain", keys, isDisabled, isPressed, class: extra }: ButtonProps): JSX.Element {
+export function Button({ icon, label, onClick, isNamed, keys, isDisabled, isPressed, class: extra }: ButtonProps): JSX.Element {
   return (
-    <button type="button" class={`button ${kind} ${isNamed === true ? "named" : ""} ${extra ?? ""}`} title={keys === undefined ? label : `${label} (${keys})`}
+    <button type="button" class={`button ${isNamed === true ? "named" : ""} ${extra ?? ""}`} title={keys === undefined ? label : `${label} (${keys})`}
       aria-label={label} {...(isPressed === undefined ? {} : { "aria-pressed": isPressed })} disabled={isDisabled ?? false}
       onClick={(event) => { event.stopPropagation(); onClick(); }}>
       {icon !== undefined && <Icon name={icon} />}

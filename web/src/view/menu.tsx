@@ -2,9 +2,11 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { fromIpynb, toIpynb, toPage, toScript } from "../export.ts";
+import { fromIpynb, toIpynb, toPage, toScript, type WholeCell } from "../export.ts";
+import { plural } from "../format.ts";
+import { save } from "../save.ts";
 import type { Session } from "../session.ts";
-import { save } from "./outputs.tsx";
+import { wholeCells } from "../whole.ts";
 
 export function MoreMenu({ session }: { session: Session }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
@@ -45,9 +47,9 @@ export function MoreMenu({ session }: { session: Session }): JSX.Element {
       {isOpen && (
         <div class="menu-list" role="menu" aria-label="More">
           {item("Import a notebook (.ipynb)…", () => file.current?.click())}
-          {item("Save as notebook (.ipynb)", () => save(new Blob([toIpynb(session.view.cells, python)], { type: "application/x-ipynb+json" }), `${name}.ipynb`))}
+          {item("Save as notebook (.ipynb)", () => void saveAs(session, `${name}.ipynb`, (cells) => new Blob([toIpynb(cells, python)], { type: "application/x-ipynb+json" })))}
           {item("Save as script (.py)", () => save(new Blob([toScript(session.view.cells)], { type: "text/x-python" }), `${name}.py`))}
-          {item("Save as page (.html)", () => void savePage(session, name))}
+          {item("Save as page (.html)", () => void saveAs(session, `${name}.html`, (cells) => page(session, cells)))}
           <hr />
           {item("Rename this session…", () => session.show({ kind: "rename" }))}
           {item("Undo deletion", () => session.undoRemove())}
@@ -71,15 +73,23 @@ async function importNotebook(session: Session, file: File): Promise<void> {
   if (file.size > LARGEST) return session.complain(new Error(`\`${file.name}\` is larger than 100 MB; import it without its outputs`));
   const cells = fromIpynb(await file.text());
   if (typeof cells === "string") return session.complain(new Error(`\`${file.name}\` cannot be imported: ${cells}`));
-  session.append(cells);
-  session.toast(`${cells.length} cells imported at the end; run them to see their outputs`);
-}
-
-async function savePage(session: Session, name: string): Promise<void> {
   try {
-    const { cellMarkup } = await import("../output/rich.ts");
-    save(new Blob([toPage(session.id, session.view.cells, cellMarkup)], { type: "text/html" }), `${name}.html`);
+    const left = await session.import(cells);
+    session.toast(`${plural(cells.length, "cell")} imported at the end${left > 0 ? `; the outputs of ${left} of them are too large, and were left out` : ""}`);
   } catch (error) {
     session.complain(error);
   }
+}
+
+/** Saves the session as a file, with what the page does not hold. */
+async function saveAs(session: Session, name: string, make: (cells: readonly WholeCell[]) => Blob | Promise<Blob>): Promise<void> {
+  try {
+    save(await make(await wholeCells(session)), name);
+  } catch (error) {
+    session.complain(error);
+  }
+}
+
+async function page(session: Session, cells: readonly WholeCell[]): Promise<Blob> {
+  return new Blob([toPage(session.title, cells, await import("../output/rich.ts"))], { type: "text/html" });
 }

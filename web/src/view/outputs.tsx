@@ -3,14 +3,17 @@
 import type { JSX } from "preact";
 import { memo } from "preact/compat";
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { bytes } from "../format.ts";
 import { plain } from "../output/ansi.ts";
 import { jsonMarkup } from "../output/json.ts";
 import { bytesOf, formOf, type Form } from "../output/mime.ts";
-import type { BundleOutput, ErrorText, Output } from "../reduce.ts";
+import { outputOf, type BundleOutput, type ErrorText, type FarOutput, type Output } from "../reduce.ts";
+import { save } from "../save.ts";
 import type { Session } from "../session.ts";
+import type { Event } from "../wire.ts";
 import { Frame, type Drawing } from "./frame.tsx";
 import { Button } from "./icons.tsx";
-import { AnsiText, Stream } from "./text.tsx";
+import { LongText, Stream } from "./text.tsx";
 import { Widgets } from "./widgets.tsx";
 
 interface OutputsProps {
@@ -32,6 +35,8 @@ export const Outputs = memo(function Outputs({ session, cell, outputs, isRunning
             return <Bundle key={output.key} session={session} output={output} />;
           case "error":
             return <Failure key={output.key} error={output} />;
+          case "far":
+            return <Far key={output.key} session={session} cell={cell} output={output} />;
           case "many":
             return <p key={output.key} class="quiet-note">{output.count} outputs in between are in the session's log, and not shown here.</p>;
         }
@@ -40,8 +45,15 @@ export const Outputs = memo(function Outputs({ session, cell, outputs, isRunning
   );
 });
 
+/** A title is read at a glance; a longer one is whole in the traceback. */
+const LONGEST_TITLE = 500;
+
+function firstLine(text: string): string {
+  return plain(text.slice(0, text.indexOf("\n") >= 0 ? text.indexOf("\n") : text.length));
+}
+
 const Failure = memo(function Failure({ error }: { error: ErrorText }): JSX.Element {
-  const title = error.evalue === "" ? error.ename : `${error.ename}: ${plain(error.evalue).split("\n")[0] ?? ""}`;
+  const title = useMemo(() => (error.evalue === "" ? error.ename : `${error.ename}: ${firstLine(error.evalue)}`), [error]);
   const lines = useMemo(() => tracebackLines(error, title), [error, title]);
   const text = lines.join("\n");
   const [isWhole, setWhole] = useState(false);
@@ -49,8 +61,8 @@ const Failure = memo(function Failure({ error }: { error: ErrorText }): JSX.Elem
   const shown = isLong && !isWhole ? [...lines.slice(0, 8), "", ...lines.slice(-24)].join("\n") : text;
   return (
     <div class="failure">
-      <p class="failure-title">{title}</p>
-      {text !== "" && <pre class="text traceback" tabIndex={0} role="region" aria-label="Traceback"><AnsiText text={shown} /></pre>}
+      <p class="failure-title">{title.length > LONGEST_TITLE ? `${title.slice(0, LONGEST_TITLE)}…` : title}</p>
+      {text !== "" && <pre class="text traceback" tabIndex={0} role="region" aria-label="Traceback"><LongText text={shown} name="traceback.txt" /></pre>}
       {isLong && <button type="button" class="link" onClick={() => setWhole(!isWhole)}>{isWhole ? "Show less" : `Show all ${lines.length} lines`}</button>}
     </div>
   );
@@ -62,7 +74,7 @@ function tracebackLines(error: ErrorText, title: string): string[] {
   if (/^-+$/.test(plain(lines[0] ?? ""))) lines.shift();
   if (/^\S+ +Traceback \(most recent call last\)$/.test(plain(lines[0] ?? ""))) lines.shift();
   while (lines.length > 0 && plain(lines.at(-1) ?? "").trim() === "") lines.pop();
-  if (plain(lines.at(-1) ?? "") === title) lines.pop();
+  if (title.length <= LONGEST_TITLE && plain(lines.at(-1) ?? "") === title) lines.pop();
   while (lines.length > 0 && plain(lines.at(-1) ?? "").trim() === "") lines.pop();
   return lines;
 }
@@ -71,7 +83,7 @@ const Bundle = memo(function Bundle({ session, output }: { session: Session; out
   const form = useMemo(() => formOf(output.data), [output.data]);
   switch (form.kind) {
     case "text":
-      return <pre class="text value" {...(form.text.length > 2000 ? { tabIndex: 0, role: "region", "aria-label": "Value" } : {})}><AnsiText text={form.text} /></pre>;
+      return <pre class="text value" {...(form.text.length > 2000 ? { tabIndex: 0, role: "region", "aria-label": "Value" } : {})}><LongText text={form.text} name={`value-${output.seq}.txt`} /></pre>;
     case "image":
       return <Picture session={session} form={form} output={output} />;
     case "widget":
@@ -79,9 +91,39 @@ const Bundle = memo(function Bundle({ session, output }: { session: Session; out
     case "unknown":
       return <p class="quiet-note">This cannot be shown here: {form.types.join(", ")}.</p>;
     default:
-      return <Framed session={session} form={form} />;
+      // What scripts have left behind goes with their frame: each drawing of such an output has a frame of its own.
+      return <Framed key={hasScripts(form) ? output.seq : 0} session={session} form={form} />;
   }
 });
+
+function hasScripts(form: Form): boolean {
+  return form.kind === "script" || (form.kind === "html" && /<script/i.test(form.html));
+}
+
+/** An output that is read from the log when somebody wants to see it. */
+function Far({ session, cell, output }: { session: Session; cell: string | null; output: FarOutput }): JSX.Element {
+  const [read, setRead] = useState<Output | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  useEffect(() => setRead(null), [output.seq]);
+  const fetched = async (use: (event: Event) => void): Promise<void> => {
+    setBusy(true);
+    try {
+      use(await session.api.event(session.id, output.seq));
+    } catch (error) {
+      session.complain(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  if (read !== null) return <Outputs session={session} cell={cell} outputs={[read]} isRunning={false} />;
+  return (
+    <p class="gap">
+      <span>An output of {bytes(output.weight)} is not held here</span>
+      <button type="button" class="link" disabled={isBusy} onClick={() => void fetched((event) => setRead(outputOf(event, output.key)))}>{isBusy ? "Reading…" : "Show"}</button>
+      <button type="button" class="link" disabled={isBusy} onClick={() => void fetched((event) => save(new Blob([JSON.stringify(event)], { type: "application/json" }), `output-${output.seq}.json`))}>Save</button>
+    </p>
+  );
+}
 
 const TITLES: Record<string, string> = {
   html: "Output", script: "Output of a script", plotly: "Interactive figure", vega: "Interactive figure", markdown: "Text", latex: "Formula", json: "JSON",
@@ -145,8 +187,8 @@ function library(name: "plotly" | "vega"): Promise<string> {
 function Picture({ session, form, output }: { session: Session; form: Extract<Form, { kind: "image" }>; output: BundleOutput }): JSX.Element {
   const [address, setAddress] = useState<string | null>(null);
   const blob = useMemo(() => {
-    const bytes = bytesOf(form.base64);
-    return bytes === null ? null : new Blob([bytes], { type: form.type });
+    const content = bytesOf(form.base64);
+    return content === null ? null : new Blob([content], { type: form.type });
   }, [form]);
   useEffect(() => {
     if (blob === null) return;
@@ -187,14 +229,4 @@ function sizeOf(metadata: Readonly<Record<string, unknown>>, type: string): { wi
     if ("height" in own && typeof own.height === "number" && own.height > 0 && own.height < 10_000) size.height = own.height;
   }
   return size;
-}
-
-/** Has the browser keep something as a file. */
-export function save(content: Blob, name: string): void {
-  const address = URL.createObjectURL(content);
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }

@@ -36,6 +36,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
   const [panel, setPanel] = useState<Panel | null>(null);
   useTitle(session, view);
   const { notebook, cells, selected, mode, opened } = view;
+  const chosen = new Set(session.chosen());
   // Cells wait for the notebook's first reading, so that nothing jumps.
   const isReady = view.isCaughtUp && (view.saved.state !== "loading" || view.link.state !== "live");
   const early = notebook.notices.filter((notice) => notice.after === null && notice.kind !== "reopened");
@@ -62,7 +63,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
       <main class="notebook" aria-label="Notebook">
         {early.map((notice) => <Verdict key={notice.seq} told={toldOfNotice(notice, (run) => session.nameOf(run))} />)}
         {cells.map((cell, index) => (
-          <Cell key={cell.id} session={session} cell={cell} index={index} isLast={index === cells.length - 1} isSelected={cell.id === selected}
+          <Cell key={cell.id} session={session} cell={cell} index={index} isChosen={chosen.size > 1 && chosen.has(cell)} isFolded={view.folded.has(cell.id)} hasLineNumbers={view.hasLineNumbers} imported={view.imported.get(cell.id)} isLast={index === cells.length - 1} isSelected={cell.id === selected}
             mode={cell.id === selected ? mode : null} isOpened={opened.has(cell.id)} />
         ))}
         {isReady && cells.length === 0 && view.link.state !== "refused" && <FirstRun session={session} view={view} />}
@@ -192,13 +193,14 @@ function Toasts({ session, view }: { session: Session; view: View }): JSX.Elemen
 /** The tab's title says what the session does, and a hidden tab calls when a deadline is near. */
 function useTitle(session: Session, { notebook }: View): void {
   const run = notebook.running === null ? null : (notebook.executions.get(notebook.running) ?? null);
-  const isWarned = run?.warning !== null && run?.warning !== undefined;
+  const isWarned = run?.isWarned === true;
   const told = useRef<string | null>(null);
   useEffect(() => {
     const mark = isWarned ? "⏳ Stops soon · " : run?.input !== null && run?.input !== undefined ? "❓ " : run !== null ? "● " : "";
     document.title = `${mark}${session.title} · Evercell`;
-    if (isWarned && run !== null && document.hidden && told.current !== run.cell && "Notification" in window && Notification.permission === "granted") {
-      told.current = run.cell;
+    if (isWarned && run !== null && document.hidden && told.current !== `${run.cell}:${run.deadlineAt}` && "Notification" in window && Notification.permission === "granted") {
+      // Each deadline is told of once, also that of a cell which was given more time before.
+      told.current = `${run.cell}:${run.deadlineAt}`;
       const note = new Notification("A cell is stopped soon", { body: `${session.title}: come back to give it more time.`, tag: run.cell });
       note.onclick = () => window.focus();
     }

@@ -92,7 +92,7 @@ export function Image({ session, widget }: Props): JSX.Element | null {
   const outputs = useMemo((): BundleOutput[] => {
     const type = format === "jpg" ? "jpeg" : format;
     const data = type.startsWith("svg") ? { "image/svg+xml": new TextDecoder().decode(bytesOf(value) ?? undefined) } : { [`image/${type}`]: value };
-    return [{ kind: "bundle", key: 0, data, metadata: {}, displayId: null, isResult: false, seq: 0 }];
+    return [{ kind: "bundle", key: 0, data, metadata: {}, displayId: null, isResult: false, seq: 0, weight: 0 }];
   }, [value, format]);
   return value === "" ? null : <Outputs session={session} cell={null} outputs={outputs} isRunning={false} />;
 }

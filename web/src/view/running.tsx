@@ -2,7 +2,8 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { clock, grant, memory } from "../format.ts";
+import { clock, grant, memory, spoken } from "../format.ts";
+import { offers } from "../offer.ts";
 import type { Execution, InputRequest } from "../reduce.ts";
 import type { Session } from "../session.ts";
 import { Button } from "./icons.tsx";
@@ -20,8 +21,8 @@ export function Running({ session, run }: { session: Session; run: Execution }):
   const left = deadlineAt - now;
   // While input() waits the cell's own clock stands still.
   const isWaiting = run.input !== null;
-  const room = Math.max(0, (run.ceilingAt ?? deadlineAt) - deadlineAt);
-  const isWarned = run.warning !== null && !isWaiting && left > -500;
+  const choices = offers(run);
+  const isWarned = run.isWarned && !isWaiting && left > -500;
   const isStopping = run.stopping !== null;
   const state = isStopping ? "stopping" : isWarned ? "warned" : isWaiting ? "waiting" : "calm";
   return (
@@ -42,7 +43,7 @@ export function Running({ session, run }: { session: Session; run: Execution }):
         )}
         {usage === null && run.memory !== null && <span class="running-memory">{memory(run.memory.used)} of {memory(run.memory.limit)} in use</span>}
         <span class="running-tools">
-          {!isStopping && !isWaiting && room >= 1000 && <Offers session={session} room={room} isWarned={isWarned} />}
+          {!isStopping && !isWaiting && choices.length > 0 && <Offers session={session} choices={choices} isWarned={isWarned} />}
           <Button icon="stop" label="Stop" keys="I, I" isNamed onClick={() => session.interrupt()} />
         </span>
       </div>
@@ -51,19 +52,17 @@ export function Running({ session, run }: { session: Session; run: Execution }):
           <div class="bar-fill" style={{ width: `${Math.min(100, (100 * elapsed) / limit)}%` }} />
         </div>
       )}
-      <div class="visually-hidden" role="alert">{isWarned ? `This cell is stopped soon. Press E to give it 30 seconds more.` : ""}</div>
+      <div class="visually-hidden" role="alert">{isWarned ? `This cell is stopped soon. ${choices[0] === undefined ? "It has all the time that it may have." : `Press E to give it ${spoken(choices[0])} more.`}` : ""}</div>
       {run.input !== null && <Answer session={session} request={run.input} />}
     </div>
   );
 }
 
-function Offers({ session, room, isWarned }: { session: Session; room: number; isWarned: boolean }): JSX.Element {
-  const choices = [30_000, 120_000].filter((ms) => ms <= room);
-  if (choices.length === 0 || (room < 600_000 && !choices.includes(room))) choices.push(room);
+function Offers({ session, choices, isWarned }: { session: Session; choices: readonly number[]; isWarned: boolean }): JSX.Element {
   return (
     <>
       {isWarned && <span class="offer-text">Stops soon. More time?</span>}
-      {choices.slice(0, 3).map((ms, index) => (
+      {choices.map((ms, index) => (
         <button key={ms} type="button" class={`button offer ${isWarned && index === 0 ? "strong" : ""}`} title={index === 0 ? `${grant(ms)} (E, or Alt+E while typing)` : `${grant(ms)}`}
           onClick={() => session.extend(ms)}>
           {grant(ms)}{isWarned && index === 0 && <kbd>E</kbd>}

@@ -5,6 +5,7 @@ import { memo } from "preact/compat";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { pieces, type Look } from "../output/ansi.ts";
 import { bytes } from "../format.ts";
+import { save } from "../save.ts";
 import type { Session } from "../session.ts";
 import { utf8Length, type StreamOutput } from "../text.ts";
 
@@ -42,6 +43,28 @@ function styleOf(look: Look): Record<string, string> {
 
 const PART = 64 * 1024;
 
+/** What of a text is laid out at once. */
+const LONGEST = 100 * 1024;
+const END = 32 * 1024;
+
+/** A text of any length that the page has whole: of a long one the beginning and the end, more of it on demand, and all of it as a file. */
+export function LongText({ text, name }: { text: string; name: string }): JSX.Element {
+  const [shown, setShown] = useState(LONGEST - END);
+  if (text.length <= shown + END) return <AnsiText text={text} />;
+  const left = text.length - shown - END;
+  return (
+    <>
+      <AnsiText text={text.slice(0, shown)} />
+      <span class="gap">
+        <span>{bytes(left)} not shown here</span>
+        <button type="button" class="link" onClick={() => setShown(shown + 4 * PART)}>{left <= 4 * PART ? "Show all" : "Show more"}</button>
+        <button type="button" class="link" onClick={() => save(new Blob([text], { type: "text/plain" }), name)}>Save</button>
+      </span>
+      <AnsiText text={text.slice(-END)} />
+    </>
+  );
+}
+
 interface StreamProps {
   session: Session;
   cell: string | null;
@@ -65,7 +88,7 @@ export const Stream = memo(function Stream({ session, cell, output, isRunning }:
     <div class={`stream ${output.name}`}>
       <pre ref={box} class={`text ${isWhole ? "whole" : ""}`} {...(isTall ? { tabIndex: 0, role: "region", "aria-label": output.name === "stderr" ? "Standard error" : "Printed text" } : {})}
         onScroll={({ currentTarget: { scrollTop, clientHeight, scrollHeight } }) => { isAtEnd.current = scrollTop + clientHeight > scrollHeight - 24; }}>
-        <AnsiText text={output.head} />
+        {cell === null ? <LongText text={output.head} name={`${output.name}.txt`} /> : <AnsiText text={output.head} />}
         {output.leftOut > 0 && cell !== null && <Gap session={session} cell={cell} output={output} />}
         <AnsiText text={output.tail} />
       </pre>

@@ -10,7 +10,7 @@ import { Button } from "./icons.tsx";
 export function VariablesPanel({ session, view, onClose }: { session: Session; view: View; onClose: () => void }): JSX.Element {
   const [variables, setVariables] = useState<Variable[] | null>(null);
   const [note, setNote] = useState("");
-  const { finishedCount, status, seq: _ } = view.notebook;
+  const { finishedCount, status } = view.notebook;
   const isLive = view.link.state === "live";
   useEffect(() => {
     if (!isLive || status === "busy") return;

@@ -10,6 +10,7 @@ import { childrenOf, formatted, numberIn, plainMarkup, reference, textIn, textsI
 import { Frame } from "./frame.tsx";
 import { Outputs } from "./outputs.tsx";
 import { Colour, Image, Moment, Range, Several } from "./pickers.tsx";
+import { LongText } from "./text.tsx";
 import { isOff, Line, named, optionsOf, useChange } from "./widget.tsx";
 
 /** How many widgets one output may draw: boxes can hold each other, and themselves. */
@@ -72,7 +73,7 @@ function useWidget(session: Session, id: string | null): Widget | null {
 function Missing({ text, why }: { text: string; why: string }): JSX.Element {
   return (
     <div>
-      {text !== "" && <pre class="text value">{text}</pre>}
+      {text !== "" && <pre class="text value"><LongText text={text} name="widget.txt" /></pre>}
       <p class="quiet-note">This widget cannot be drawn here: {why}.</p>
     </div>
   );
@@ -128,7 +129,7 @@ function Drawn({ session, widget, text }: DrawnProps): JSX.Element | null {
     case "HTMLMathModel":
       return <Markup session={session} widget={widget} />;
     case "LabelModel":
-      return <span class="widget-text">{textIn(state, "value")}</span>;
+      return <span class="widget-text"><LongText text={textIn(state, "value")} name="label.txt" /></span>;
     case "IntSliderModel":
     case "FloatSliderModel":
     case "FloatLogSliderModel":

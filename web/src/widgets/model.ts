@@ -138,7 +138,7 @@ export function catcher(widgets: Pick<Widgets, "all" | "catching">, cell: CellId
   return found === undefined ? undefined : widgets.all.get(found.widget);
 }
 
-/** Outputs that the kernel put into an `Output` by itself, in the form of notebooks. */
+/** Outputs that the kernel put into an `Output` by itself, in the form of notebooks. The log has them in no events of their own, so none of them can be far. */
 function shownBy(value: unknown): readonly Output[] {
   if (!Array.isArray(value)) return [];
   return value.slice(-200).flatMap((one: unknown, key): Output[] => {
@@ -149,11 +149,11 @@ function shownBy(value: unknown): readonly Output[] {
       case "display_data":
       case "execute_result": {
         const [data, metadata] = [one["data"], one["metadata"]];
-        return [{ kind: "bundle", key, data: isRecord(data) ? data : {}, metadata: isRecord(metadata) ? metadata : {}, displayId: null, isResult: false, seq: 0 }];
+        return [{ kind: "bundle", key, data: isRecord(data) ? data : {}, metadata: isRecord(metadata) ? metadata : {}, displayId: null, isResult: false, seq: 0, weight: 0 }];
       }
       case "error": {
         const traceback = one["traceback"];
-        return [{ kind: "error", key, ename: textIn(one, "ename"), evalue: textIn(one, "evalue"), traceback: Array.isArray(traceback) ? traceback.map(String) : [] }];
+        return [{ kind: "error", key, seq: 0, weight: 0, ename: textIn(one, "ename"), evalue: textIn(one, "evalue"), traceback: Array.isArray(traceback) ? traceback.map(String) : [] }];
       }
       default: return [];
     }
