@@ -1,6 +1,6 @@
 // What the page shows: the cells of the document with what the log says of their runs, and the runs that no document knows, in their places. Pure.
 
-import { isAlive, type CellKind, type Doc, type OtherText } from "./document.ts";
+import { isAlive, otherTexts, type CellKind, type Doc, type OtherText } from "./document.ts";
 import { between } from "./place.ts";
 import { ORIGIN, type Execution, type Notebook, type Notice } from "./reduce.ts";
 
@@ -53,8 +53,7 @@ export function shownCells(doc: Doc, notebook: Notebook, before: readonly ShownC
   };
   for (const [id, cell] of Object.entries(doc.cells)) {
     if (!isAlive(cell)) continue;
-    const others = cell.others.some((other) => other.text !== null) ? cell.others.filter((other) => other.text !== null) : NONE;
-    add({ id, kind: cell.kind.value, source: cell.source.value, place: cell.place.value, isInDoc: true, others });
+    add({ id, kind: cell.kind.value, source: cell.source.value, place: cell.place.value, isInDoc: true, others: otherTexts(cell) });
   }
   cells.sort(byPlace);
   placeRuns(doc, notebook, cells, add);

@@ -1,5 +1,6 @@
 // The notebook as the log tells it: `reduce(notebook, events)`. Pure. Whoever reduces the same log gets the same notebook, wherever it was cut.
 
+import { isCellName } from "./document.ts";
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
   Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Protection, Seq, StateNote, Status, StreamName, Usage,
@@ -288,7 +289,8 @@ function apply(draft: Draft, event: Event): void {
 
 function queue(draft: Draft, event: EventOf<"cell_queued">): void {
   const origin = event.origin ?? null;
-  const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
+  const named = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : "";
+  const slot = isCellName(named) ? named : event.cell;
   draft.executions.set(event.cell, {
     cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
     startedSeq: null, startedAt: null, deadlineAt: null, ceilingAt: null, warning: null, memory: null, input: null, stopping: null, outputs: [],

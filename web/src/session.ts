@@ -4,6 +4,7 @@ import { ApiError, titleOf, type Api } from "./api.ts";
 import { shownCells, type ShownCell } from "./cells.ts";
 import { Connection, type Link } from "./connection.ts";
 import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
+import { freshId } from "./id.ts";
 import { between } from "./place.ts";
 import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
 import { DocumentFile, type Saved } from "./sync.ts";
@@ -69,7 +70,7 @@ export class Session {
   });
 
   constructor(readonly api: Api, readonly id: string) {
-    this.writer = new Writer(clientId());
+    this.writer = new Writer(freshId(8));
     this.view = {
       notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, mode: "command",
       opened: new Set(), toasts: [], body: null, isCaughtUp: false, dialog: null,
@@ -141,10 +142,14 @@ export class Session {
     this.writer.see(theirs);
     const { id, at } = this.lastEdit;
     const mine = id === null ? undefined : this.doc.cells[id]?.source;
-    this.setDoc(merge(this.doc, theirs));
+    let doc = merge(this.doc, theirs);
     // Nobody's text changes under their hands: who is typing writes on, and what came is kept beside the cell.
-    if (id === null || mine === undefined || Date.now() - at > STILL_TYPING) return;
-    if (this.doc.cells[id]?.others.some((other) => other.by === mine.by && other.n === mine.n) === true) this.edit(id, mine.value);
+    const isTyping = id !== null && Date.now() - at < STILL_TYPING;
+    if (isTyping && mine !== undefined && doc.cells[id]?.source.value !== mine.value) {
+      doc = this.writer.insist(doc, id, mine);
+      this.file.changed();
+    }
+    this.setDoc(doc);
   }
 
   private setDoc(doc: Doc): void {
@@ -197,7 +202,7 @@ export class Session {
 
   /** Puts a new cell before the cell at `index`, and selects it. */
   insert(index: number, kind: CellKind = "code", source = "", mode: Mode = "edit"): string {
-    const id = crypto.randomUUID();
+    const id = freshId();
     this.write((doc) => this.writer.add(doc, id, kind, source, this.placeAt(index)));
     const opened = new Set(this.view.opened);
     if (kind === "markdown" && mode === "edit") opened.add(id);
@@ -271,7 +276,7 @@ export class Session {
       let place = this.view.cells.at(-1)?.place ?? "";
       for (const cell of cells) {
         place = between(place, null);
-        doc = this.writer.add(doc, crypto.randomUUID(), cell.kind, cell.source, place);
+        doc = this.writer.add(doc, freshId(), cell.kind, cell.source, place);
       }
       return doc;
     });
@@ -324,7 +329,7 @@ export class Session {
 
   private execute(id: string, code: string): void {
     // The key makes it safe to send it again after a break: it runs once.
-    this.command("execute", { code, origin: ORIGIN + id, key: crypto.randomUUID() });
+    this.command("execute", { code, origin: ORIGIN + id, key: freshId() });
   }
 
   runAndAdvance(id: string): void {
@@ -458,19 +463,5 @@ export class Session {
 
   dismissToast(id: number): void {
     if (this.view.toasts.some((toast) => toast.id === id)) this.set({ toasts: this.view.toasts.filter((toast) => toast.id !== id) });
-  }
-}
-
-/** This tab, among all that write the document. */
-function clientId(): string {
-  const fresh = crypto.randomUUID().slice(0, 8);
-  try {
-    // A duplicated tab copies the store of the one it was made from, so the name is taken out while it is in use.
-    const kept = sessionStorage.getItem("evercell:client") ?? fresh;
-    sessionStorage.removeItem("evercell:client");
-    addEventListener("pagehide", () => sessionStorage.setItem("evercell:client", kept));
-    return kept;
-  } catch {
-    return fresh;
   }
 }

@@ -75,8 +75,8 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
             <p><strong>This cell was edited elsewhere at the same time.</strong> The later text is above; this is the other one:</p>
             <pre class="text" tabIndex={0}>{other.text}</pre>
             <p class="told-tools">
-              <button type="button" class="button" onClick={() => { session.edit(cell.id, other.text ?? ""); session.dismissOther(cell.id, other); }}>Use this one</button>
-              <button type="button" class="button" onClick={() => { session.insert(index + 1, cell.kind, other.text ?? "", "command"); session.dismissOther(cell.id, other); }}>Keep as a cell</button>
+              <button type="button" class="button" onClick={() => { session.edit(cell.id, other.text); session.dismissOther(cell.id, other); }}>Use this one</button>
+              <button type="button" class="button" onClick={() => { session.insert(index + 1, cell.kind, other.text, "command"); session.dismissOther(cell.id, other); }}>Keep as a cell</button>
               <button type="button" class="button" onClick={() => session.dismissOther(cell.id, other)}>Dismiss</button>
             </p>
           </aside>
