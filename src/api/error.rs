@@ -124,6 +124,8 @@ codes! {
     CheckpointFailed "checkpoint_failed" CONFLICT,
     /// The log does not reach so far: the cursor is of another log, or made up.
     CursorAhead "cursor_ahead" CONFLICT,
+    /// The session has another log than the cursor is of: it was deleted and made anew.
+    OtherLog "other_log" CONFLICT,
     /// It is not a file, or not a directory, where one is needed.
     WrongKind "wrong_kind" CONFLICT,
     /// The events after the cursor were trimmed.

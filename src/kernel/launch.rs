@@ -5,17 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::KernelError;
 use super::connection::{Kernel, KernelEvents, Occurrence};
+use super::files::Files;
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
 use crate::sandbox::{Backend, SandboxError, SandboxSpec};
+
+/// Operations at one time on files that sandboxes have left; more wait. Each is a thread of ours.
+const MOST_READERS: usize = 16;
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -90,6 +95,8 @@ pub(super) struct Parts {
     pool: Pool,
     /// Those who clear away what was given up half-way.
     clearing: TaskTracker,
+    /// For those who read what sandboxes have left.
+    readers: Arc<Semaphore>,
 }
 
 impl Launcher {
@@ -102,6 +109,7 @@ impl Launcher {
                 config,
                 pool,
                 clearing: TaskTracker::new(),
+                readers: Arc::new(Semaphore::new(MOST_READERS)),
             }),
         }
     }
@@ -164,6 +172,11 @@ impl Launcher {
     /// The directory of a workspace.
     pub fn workspace(&self, name: &str) -> PathBuf {
         self.parts.config.workspaces.join(name)
+    }
+
+    /// The files in a workspace that no sandbox uses any more, for reading.
+    pub fn left_files(&self, name: &str) -> Files {
+        Files::left(self.workspace(name), self.parts.readers.clone())
     }
 
     /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.

@@ -3,6 +3,7 @@
 mod recovery;
 mod retention;
 mod stopping;
+mod workspaces;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -335,20 +336,6 @@ impl Sessions {
         self.shared.config.max_sessions - self.shared.room.available_permits()
     }
 
-    /// Removes what a session that is no longer kept has left on disk.
-    pub async fn remove_workspace(&self, name: &str) {
-        if name.is_empty() {
-            return;
-        }
-        let directory = self.shared.launcher.workspace(name);
-        match tokio::fs::remove_dir_all(&directory).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(error = %error, "a workspace could not be removed");
-            }
-            _ => {}
-        }
-    }
-
     fn permit(&self) -> Result<OwnedSemaphorePermit, Denied> {
         use tokio::sync::TryAcquireError;
         self.shared
@@ -572,6 +559,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         active_at_ms: row.active_at_ms,
         idle_end_at_ms: None,
         settings: row.settings,
+        log: row.log.into(),
         head: row.head,
         first: row.first,
         execution_count: 0,

@@ -230,6 +230,36 @@ test("runs of others stand behind what had run before them, and before what was 
   expect(shownCells(doc, notebook).map(({ id }) => id)).toEqual(["x", "agent-1", "agent-2", "draft"]);
 });
 
+test("a run of others stays where it was when the cell before it is run again", () => {
+  const ann = new Writer("ann");
+  const doc = ann.add(EMPTY_DOC, "x", "code", "x", between("", null));
+  const run = (name: string): Parameters<typeof log> => [
+    ["cell_queued", { cell: name, code: "x", position: 0, origin: `${ORIGIN}x` }],
+    ["cell_started", { cell: name, execution_count: 1, deadline_at_ms: 1, ceiling_at_ms: 1 }],
+    ["cell_finished", { cell: name, status: "ok", state: { verdict: "kept" } }],
+  ];
+  const notebook = reduce(EMPTY, log(...run("r1"), ...cell("agent-1", "one", []), ...run("r2"), ...cell("agent-2", "two", [])));
+  const cells = shownCells(doc, notebook);
+  expect(cells.map(({ id }) => id)).toEqual(["x", "agent-1", "agent-2"]);
+  expect(cells.map(({ place }) => place)).toEqual(cells.map(({ place }) => place).sort());
+});
+
+test("the order of cells is made anew only when the document changes or something new is run", () => {
+  let looks = 0;
+  const cells = new Proxy(new Writer("ann").add(EMPTY_DOC, "x", "code", "x", "V").cells, { ownKeys: (target) => ((looks += 1), Reflect.ownKeys(target)) });
+  const doc = { cells };
+  let notebook = reduce(EMPTY, log(...Array.from({ length: 2000 }, (_, index) => cell(`agent-${index}`, "", [])).flat()));
+  let shown = shownCells(doc, notebook);
+  expect([shown.length, looks]).toEqual([2001, 1]);
+  for (let seq = notebook.seq + 1; seq < 9_000; seq += 1) {
+    notebook = reduce(notebook, [{ seq, at_ms: 1, event: "stream", cell: "agent-1999", name: "stdout", text: "more" }]);
+    if (seq % 1000 === 0) shown = shownCells(doc, notebook, shown);
+  }
+  expect([shown.length, looks]).toEqual([2001, 1]);
+  shownCells(doc, reduce(notebook, [{ seq: 30_000, at_ms: 1, event: "cell_queued", cell: "new", code: "", position: 0 } as never]), shown);
+  expect(looks).toBe(2);
+});
+
 test("without a document the notebook is the log, and what did not change is the same object", () => {
   const first = reduce(EMPTY, log(...cell("a", "one", [["stream", { name: "stdout", text: "1" }]]), ...cell("b", "two", [])));
   const before = shownCells(EMPTY_DOC, first);

@@ -41,6 +41,8 @@ pub(crate) struct SessionBody {
     pub(crate) queued: Vec<CellId>,
     /// The number of the last counted cell.
     pub(crate) execution_count: u32,
+    /// Which log it has: another one if the session was deleted and made anew. To be given with a cursor.
+    pub(crate) log: String,
     /// The last position of its log.
     pub(crate) head: Seq,
     /// The first position of its log that is still there.
@@ -422,6 +424,7 @@ impl From<SessionView> for SessionBody {
             running: view.running.map(Into::into),
             queued: view.queued,
             execution_count: view.execution_count,
+            log: view.log.to_string(),
             head: view.head,
             first: view.first,
             opened_at_ms: view.opened_at_ms,

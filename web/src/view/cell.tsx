@@ -39,7 +39,7 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
     node.scrollIntoView({ block: "nearest" });
   }, [isSelected, mode]);
   const isText = cell.kind === "markdown";
-  const state = waiting !== null ? "queued" : isRunning ? "running" : (run?.status ?? "new");
+  const state = waiting !== null || cell.isUnsent ? "queued" : isRunning ? "running" : (run?.status ?? "new");
   const isShownAsText = isText && !isOpened && cell.source.trim() !== "";
   const label = `${isText ? "Text" : "Code"} cell ${index + 1}`;
   return (
@@ -88,6 +88,12 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
             <button type="button" class="link" onClick={() => session.cancel(waiting.cell)}>Take out of the queue</button>
           </p>
         )}
+        {cell.isUnsent && (
+          <p class="quiet-note waiting-note">
+            <span>Will be sent as soon as the server takes it</span>
+            <button type="button" class="link" onClick={() => session.unsend(cell.id)}>Do not run it</button>
+          </p>
+        )}
         {run !== null && !isText && (
           <div class={waiting !== null ? "stale" : ""}>
             {run.note !== null && <p class="quiet-note">{toldOfNote(run.note, (id) => session.nameOf(id))}</p>}
@@ -105,9 +111,9 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   );
 });
 
-function Count({ cell: { run, waiting } }: { cell: ShownCell }): JSX.Element {
-  const text = waiting !== null ? "[…]" : run?.status === "running" ? "[*]" : run?.count !== null && run?.count !== undefined ? `[${run.count}]` : "[ ]";
-  const spoken = waiting !== null ? "waiting" : run === null ? "not run" : run.status === "running" ? "running" : `run ${run.count ?? ""}, ${run.status}`;
+function Count({ cell: { run, waiting, isUnsent } }: { cell: ShownCell }): JSX.Element {
+  const text = waiting !== null || isUnsent ? "[…]" : run?.status === "running" ? "[*]" : run?.count !== null && run?.count !== undefined ? `[${run.count}]` : "[ ]";
+  const spoken = waiting !== null || isUnsent ? "waiting" : run === null ? "not run" : run.status === "running" ? "running" : `run ${run.count ?? ""}, ${run.status}`;
   return <span class="count"><span aria-hidden="true">{text}</span><span class="visually-hidden">{spoken}</span></span>;
 }
 

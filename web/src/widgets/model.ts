@@ -5,6 +5,7 @@
 
 import type { Output } from "../reduce.ts";
 import type { CellId, EventOf, Seq } from "../wire.ts";
+import { utf8Length } from "../text.ts";
 
 export type WidgetState = Readonly<Record<string, unknown>>;
 
@@ -145,7 +146,7 @@ function shownBy(value: unknown): readonly Output[] {
     if (!isRecord(one)) return [];
     switch (one["output_type"]) {
       case "stream":
-        return [{ kind: "stream", key, name: one["name"] === "stderr" ? "stderr" : "stdout", head: textIn(one, "text"), tail: "", headEnd: null, leftOut: 0 }];
+        return [{ kind: "stream", key, name: one["name"] === "stderr" ? "stderr" : "stdout", head: textIn(one, "text"), tail: "", from: 0, size: utf8Length(textIn(one, "text")), headEnd: null, leftOut: 0 }];
       case "display_data":
       case "execute_result": {
         const [data, metadata] = [one["data"], one["metadata"]];
