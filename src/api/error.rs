@@ -100,6 +100,8 @@ codes! {
     SettingsDiffer "settings_differ" CONFLICT,
     /// The idempotency key was used for another source.
     KeyReused "key_reused" CONFLICT,
+    /// The cell after which this one was to run has failed or was not run.
+    EarlierFailed "earlier_failed" CONFLICT,
     /// No cell is running.
     NothingRuns "nothing_runs" CONFLICT,
     /// The cell has finished.
@@ -299,6 +301,7 @@ fn code_of(denied: &Denied) -> Code {
         Denied::CellTooLarge { .. } => Code::CellTooLarge,
         Denied::BadField { .. } => Code::BadField,
         Denied::KeyReused => Code::KeyReused,
+        Denied::EarlierFailed(_) => Code::EarlierFailed,
         Denied::UnknownCell(_) => Code::UnknownCell,
         Denied::NothingRuns => Code::NothingRuns,
         Denied::CellFinished(_) => Code::CellFinished,

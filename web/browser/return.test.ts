@@ -57,6 +57,19 @@ test("all cells of a session that has ended are run in their order", async () =>
   await shows(page, "[0, 1, 2, 3, 4, 5, 6, 7, 8]");
 });
 
+test("all cells are run in their order though the queue holds few, and stop at the one that fails", async () => {
+  const server = await Server.start("--max-queued", "3");
+  onTestFinished(() => server.stop());
+  const page = await openSession(await visitor(), freshName("few"), server.url);
+  await writeCell(page, "order = []");
+  for (let cell = 1; cell <= 12; cell += 1) await writeCell(page, cell === 9 ? "1 / 0" : `order.append(${cell})`);
+  await page.getByRole("button", { name: "Run all" }).click();
+  await shows(page, "ZeroDivisionError");
+  await isIdle(page);
+  await runCell(page, "print(order)");
+  await shows(page, "[1, 2, 3, 4, 5, 6, 7, 8]");
+});
+
 test("what is run while the page is cut off waits in its cell, and runs once however often the key was pressed", async () => {
   const server = await Server.start();
   onTestFinished(() => server.stop());

@@ -12,8 +12,8 @@ export interface Wish {
 }
 
 export interface Server {
-  /** Has a cell run; what has the same key runs once, however often it is sent. */
-  execute(wish: Wish, key: string): Promise<{ cell: CellId }>;
+  /** Has a cell run, unless `after` has gone wrong; what has the same key runs once, however often it is sent. */
+  execute(wish: Wish, key: string, after: CellId | null): Promise<{ cell: CellId }>;
   cancel(cell: CellId): void;
   /** Opens the session again after its end. */
   reopen(): Promise<void>;
@@ -44,6 +44,8 @@ export class Outbox {
   private groups = 0;
   /** Of which "run all" a run is, until it ends. */
   private readonly runs = new Map<CellId, number>();
+  /** What was taken last of a "run all". */
+  private last: { group: number; cell: CellId } | null = null;
 
   constructor(private readonly server: Server, private readonly teller: Teller) {}
 
@@ -127,7 +129,9 @@ export class Outbox {
   private async send(item: Item): Promise<void> {
     this.sending = item;
     try {
-      const { cell } = await this.server.execute(item, item.key);
+      const after = this.last !== null && this.last.group === item.group ? this.last.cell : null;
+      const { cell } = await this.server.execute(item, item.key, after);
+      if (item.group !== null) this.last = { group: item.group, cell };
       // It may have been taken out while it was on its way.
       if (!this.items.includes(item)) this.server.cancel(cell);
       else if (item.group !== null) this.runs.set(cell, item.group);
@@ -154,7 +158,8 @@ export class Outbox {
       if (this.link === "live") this.link = "away";
     } else if (this.items.includes(item)) {
       this.keep(this.items.filter((other) => other !== item && (item.group === null || other.group !== item.group)));
-      this.teller.onRefused(error);
+      // The cell that failed says it all.
+      if (code !== "earlier_failed") this.teller.onRefused(error);
     }
   }
 }

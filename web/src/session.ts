@@ -97,7 +97,7 @@ export class Session {
     this.outbox = new Outbox(
       {
         // The key makes it safe to send it again after a break: it runs once.
-        execute: ({ slot, code }, key) => this.ask("execute", { code, origin: ORIGIN + slot, key }),
+        execute: ({ slot, code }, key, after) => this.ask("execute", { code, origin: ORIGIN + slot, key, ...(after === null ? {} : { after }) }),
         cancel: (cell) => void this.ask("cancel", { cell }).catch(() => undefined),
         reopen: () => this.openAgain(),
       },

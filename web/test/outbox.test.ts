@@ -12,6 +12,9 @@ class Fake {
   readonly keys: string[] = [];
   readonly cancelled: CellId[] = [];
   readonly refusals: string[] = [];
+  readonly afters: (CellId | null)[] = [];
+  /** What has failed, though nobody has heard of it. */
+  failed: CellId | null = null;
   opened = 0;
   /** How many cells may wait. */
   room = Infinity;
@@ -19,11 +22,13 @@ class Fake {
   isReopenRefused = false;
   readonly outbox = new Outbox(
     {
-      execute: async ({ slot }, key) => {
+      execute: async ({ slot }, key, after) => {
         this.keys.push(key);
+        this.afters.push(after);
         await Promise.resolve();
         if (this.isCutOff) throw new ApiError("unreachable", "cut off", 0);
         if (this.room <= 0) throw new ApiError("queue_full", "full", 429);
+        if (after !== null && after === this.failed) throw new ApiError("earlier_failed", "failed", 409);
         this.room -= 1;
         this.taken.push(slot);
         return { cell: `run-${slot}` };
@@ -107,6 +112,17 @@ test("a cell that failed stops the rest of the same run of all, and nothing else
   fake.finish("c1", "error", "exception");
   await settle();
   expect([fake.taken, [...fake.outbox.slots]]).toEqual([["c0", "c1", "c2", "alone"], []]);
+});
+
+test("a cell that failed before the page has heard of it stops the rest all the same", async () => {
+  const fake = new Fake();
+  fake.failed = "run-c2";
+  fake.outbox.setLink("live");
+  fake.outbox.add(cells(6), true);
+  fake.outbox.add([{ slot: "alone", code: "x" }]);
+  await settle();
+  expect([fake.taken, [...fake.outbox.slots], fake.refusals]).toEqual([["c0", "c1", "c2", "alone"], [], []]);
+  expect(fake.afters).toEqual([null, "run-c0", "run-c1", "run-c2", null]);
 });
 
 test("pressing three times while cut off runs it once; a text that was changed meanwhile is another run", async () => {

@@ -166,6 +166,8 @@ pub(crate) struct ExecuteBody {
     extend_on_progress_ms: Option<u64>,
     /// An idempotency key, at most 256 bytes: submitting it again returns the first cell instead of running it twice.
     key: Option<String>,
+    /// Only if this cell runs, waits, ended well or was taken out of the queue; refused if it failed or was not run.
+    after: Option<CellId>,
     /// Who sends it, at most 256 bytes; comes back in the event.
     origin: Option<String>,
 }
@@ -200,6 +202,7 @@ impl ExecuteBody {
             limit: self.limit_ms.map(Duration::from_millis),
             extend_on_progress: self.extend_on_progress_ms.map(Duration::from_millis),
             key: key.or(self.key),
+            after: self.after,
             origin: self.origin,
             client: None,
         })
