@@ -25,6 +25,8 @@ export interface ShownCell {
 
 /** What the document or the log says a cell is, whatever becomes of it. */
 type Placed = Pick<ShownCell, "id" | "kind" | "source" | "place" | "isInDoc" | "others">;
+/** What becomes of it. */
+type State = Omit<ShownCell, keyof Placed>;
 
 const NONE: readonly never[] = [];
 const NO_SLOTS: ReadonlySet<string> = new Set();
@@ -48,8 +50,7 @@ export function shownCells(
   const cells = placed(doc, notebook).map((cell): ShownCell => {
     const latest = notebook.latest.get(cell.id);
     const wait = waiting.get(cell.id);
-    const full: ShownCell = {
-      ...cell,
+    const state: State = {
       run: (latest === undefined ? undefined : notebook.executions.get(latest)) ?? null,
       waiting: wait?.run ?? null,
       position: wait?.position ?? 0,
@@ -57,7 +58,7 @@ export function shownCells(
       notices: notices.get(cell.id) ?? NONE,
     };
     const same = known.get(cell.id);
-    return same !== undefined && isSame(same, full) ? same : full;
+    return same !== undefined && isSame(same, cell, state) ? same : { ...cell, ...state };
   });
   return cells.length === before.length && cells.every((cell, index) => cell === before[index]) ? before : cells;
 }
@@ -112,10 +113,11 @@ export function authorOf(run: Execution): string | null {
   return run.origin === null ? "api" : run.origin.startsWith(ORIGIN) ? null : run.origin;
 }
 
-function isSame(a: ShownCell, b: ShownCell): boolean {
+function isSame(shown: ShownCell, cell: Placed, state: State): boolean {
   return (
-    a.kind === b.kind && a.source === b.source && a.place === b.place && a.isInDoc === b.isInDoc && a.run === b.run && a.waiting === b.waiting &&
-    a.position === b.position && a.isUnsent === b.isUnsent && a.notices.length === b.notices.length && a.others.length === b.others.length &&
-    a.others.every((other, index) => other.text === b.others[index]?.text && other.n === b.others[index]?.n)
+    shown.run === state.run && shown.waiting === state.waiting && shown.position === state.position && shown.isUnsent === state.isUnsent &&
+    shown.kind === cell.kind && shown.source === cell.source && shown.place === cell.place && shown.isInDoc === cell.isInDoc &&
+    shown.notices.length === state.notices.length && shown.others.length === cell.others.length &&
+    shown.others.every((other, index) => other.text === cell.others[index]?.text && other.n === cell.others[index]?.n)
   );
 }

@@ -89,7 +89,7 @@ export function merge(a: Doc, b: Doc): Doc {
 }
 
 function mergeCell(a: DocCell, b: DocCell): DocCell {
-  if (a === b) return a;
+  if (a === b || sameCell(a, b)) return a;
   const seen = union(a.source.seen, b.source.seen);
   // A version that only one has is new to the other, or the other has done with it.
   let versions = [...texts(a).filter((version) => !isDone(b, version)), ...texts(b).filter((version) => !isDone(a, version))];
@@ -191,12 +191,18 @@ export class Writer {
   }
 
   add(doc: Doc, id: string, kind: CellKind, source: string, place: string): Doc {
-    return withCell(doc, id, fresh(this.stamp(), kind, source, place));
+    return this.addAll(doc, [{ id, kind, source, place }]);
   }
 
-  /** Takes over a cell that only the log has. Whoever does so writes the same, and it counts as older than any edit. */
-  adopt(doc: Doc, id: string, source: string, place: string): Doc {
-    return doc.cells[id] === undefined ? withCell(doc, id, fresh({ n: 0, by: "log" }, "code", source, place)) : doc;
+  /** Adds many at once: a document is copied for each write. */
+  addAll(doc: Doc, cells: readonly { id: string; kind: CellKind; source: string; place: string }[]): Doc {
+    return withCells(doc, cells.map(({ id, kind, source, place }) => [id, fresh(this.stamp(), kind, source, place)]));
+  }
+
+  /** Takes over cells that only the log has. Whoever does so writes the same, and it counts as older than any edit. */
+  adopt(doc: Doc, cells: readonly { id: string; source: string; place: string }[]): Doc {
+    const unknown = cells.filter(({ id }) => doc.cells[id] === undefined);
+    return withCells(doc, unknown.map(({ id, source, place }) => [id, fresh({ n: 0, by: "log" }, "code", source, place)]));
   }
 
   /** Writes another text in the place of the one that stands. The others stay, except for those that said nothing else. */
@@ -230,7 +236,7 @@ export class Writer {
 
   private change(doc: Doc, id: string, how: (cell: DocCell, stamp: Stamp) => DocCell): Doc {
     const cell = doc.cells[id];
-    return cell === undefined ? doc : withCell(doc, id, how(cell, this.stamp()));
+    return cell === undefined ? doc : withCells(doc, [[id, how(cell, this.stamp())]]);
   }
 }
 
@@ -241,8 +247,8 @@ function fresh(stamp: Stamp, kind: CellKind, source: string, place: string): Doc
   };
 }
 
-function withCell(doc: Doc, id: string, cell: DocCell): Doc {
-  return { cells: { ...doc.cells, [id]: cell } };
+function withCells(doc: Doc, cells: readonly (readonly [string, DocCell])[]): Doc {
+  return cells.length === 0 ? doc : { cells: { ...doc.cells, ...Object.fromEntries(cells) } };
 }
 
 export function toText(doc: Doc): string {

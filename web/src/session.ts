@@ -194,10 +194,8 @@ export class Session {
   // --- the document ------------------------------------------------------------------------------------------------------
 
   private write(how: (doc: Doc) => Doc): void {
-    let doc = this.doc;
     // From the first change on, the document knows every cell that is shown, so that all keep their places.
-    for (const cell of this.view.cells) if (!cell.isInDoc) doc = this.writer.adopt(doc, cell.id, cell.source, cell.place);
-    this.setDoc(how(doc));
+    this.setDoc(how(this.writer.adopt(this.doc, this.view.cells.filter((cell) => !cell.isInDoc))));
     this.file.changed();
   }
 
@@ -295,11 +293,7 @@ export class Session {
   append(cells: readonly { kind: CellKind; source: string }[]): void {
     this.write((doc) => {
       let place = this.view.cells.at(-1)?.place ?? "";
-      for (const cell of cells) {
-        place = between(place, null);
-        doc = this.writer.add(doc, freshId(), cell.kind, cell.source, place);
-      }
-      return doc;
+      return this.writer.addAll(doc, cells.map(({ kind, source }) => ({ id: freshId(), kind, source, place: (place = between(place, null)) })));
     });
   }
 

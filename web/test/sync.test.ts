@@ -177,7 +177,7 @@ test("what is too large for a file is said, and kept here", async () => {
 test("a page that nobody writes in writes the file once, and not again while others leave it as it is", async () => {
   const page = new Page(workspace, "a");
   await vi.advanceTimersByTimeAsync(100);
-  for (let cell = 0; cell < 3000; cell += 1) page.doc = page.writer.add(page.doc, `c${cell}`, "code", "", "V");
+  page.doc = page.writer.addAll(page.doc, Array.from({ length: 6000 }, (_, cell) => ({ id: `c${cell}`, kind: "code", source: "", place: "V" })));
   page.file.changed();
   await vi.advanceTimersByTimeAsync(60_000);
   expect(workspace.puts).toBe(1);
