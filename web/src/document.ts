@@ -54,7 +54,7 @@ export function isAlive(cell: DocCell): boolean {
 
 /** The other texts of a cell that say something else than the one that stands. */
 export function otherTexts(cell: DocCell): readonly OtherText[] {
-  return cell.others.some((other) => !isTelling(cell, other)) ? cell.others.filter((other) => isTelling(cell, other)) : cell.others;
+  return cell.others.length === 0 ? cell.others : cell.others.filter((other) => isTelling(cell, other));
 }
 
 function isTelling(cell: DocCell, { text }: OtherText): boolean {
@@ -210,9 +210,16 @@ export class Writer {
     return this.change(doc, id, (cell, stamp) => ({ ...cell, ...ofVersions([{ ...stamp, text: source }, ...otherTexts(cell)], cell.source.seen) }));
   }
 
-  /** Writes a text of this writer again that another one took the place of; that one is kept beside it. */
-  insist(doc: Doc, id: string, mine: Register<string>): Doc {
-    return this.change(doc, id, (cell, stamp) => ({
+  /**
+   * Takes in a document while somebody is typing in a cell: their text stays where they type, and what came is kept beside it. Unless whoever wrote
+   * that had all that was typed before them: two who are typing would answer each other for ever.
+   */
+  mergeBeside(doc: Doc, theirs: Doc, id: string): Doc {
+    this.see(theirs);
+    const merged = merge(doc, theirs);
+    const [mine, their] = [doc.cells[id]?.source, theirs.cells[id]?.source];
+    if (mine === undefined || their === undefined || hasSeen(their.seen, mine) || merged.cells[id]?.source.value === mine.value) return merged;
+    return this.change(merged, id, (cell, stamp) => ({
       ...cell, ...ofVersions([{ ...stamp, text: mine.value }, ...texts(cell).filter((version) => !sameStamp(version, mine))], cell.source.seen),
     }));
   }

@@ -174,15 +174,9 @@ export class Session {
   private takeDoc(theirs: Doc): void {
     this.writer.see(theirs);
     const { id, at } = this.lastEdit;
-    const mine = id === null ? undefined : this.doc.cells[id]?.source;
-    let doc = merge(this.doc, theirs);
-    // Nobody's text changes under their hands: who is typing writes on, and what came is kept beside the cell.
     const isTyping = id !== null && Date.now() - at < STILL_TYPING;
-    if (isTyping && mine !== undefined && doc.cells[id]?.source.value !== mine.value) {
-      doc = this.writer.insist(doc, id, mine);
-      this.file.changed();
-    }
-    this.setDoc(doc);
+    // Nobody's text changes under their hands.
+    this.setDoc(isTyping ? this.writer.mergeBeside(this.doc, theirs, id) : merge(this.doc, theirs));
   }
 
   private setDoc(doc: Doc): void {

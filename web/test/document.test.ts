@@ -89,18 +89,38 @@ test("each of many texts that were overwritten unseen is kept, also of one write
   expect(edited.cells["x"]?.others).toHaveLength(12);
 });
 
-test("who goes on typing keeps both texts", () => {
+test("who goes on typing keeps both texts, and of two who do neither answers the other for ever", () => {
+  for (const [first, second] of [["ann", "bob"], ["bob", "ann"]] as const) {
+    const [ann, bob] = [new Writer(first), new Writer(second)];
+    const start = ann.add(EMPTY_DOC, "x", "code", "start", "V");
+    bob.see(start);
+    let anns = ann.edit(start, "x", "ann is ty");
+    let bobs = bob.edit(start, "x", "bob is ty");
+    anns = ann.mergeBeside(anns, bobs, "x");
+    expect(anns.cells["x"]).toMatchObject({ source: { value: "ann is ty" }, others: [{ text: "bob is ty" }] });
+    for (const merged of [merge(anns, bobs), merge(bobs, anns)]) expect(merged.cells["x"]).toEqual(anns.cells["x"]);
+    // He has typed more, which she had not seen.
+    bobs = bob.mergeBeside(bob.edit(bobs, "x", "bob is typing"), anns, "x");
+    expect(bobs.cells["x"]).toMatchObject({ source: { value: "bob is typing" }, others: [{ text: "ann is ty" }] });
+    // From here on both have seen it all, so it stays as it is, and what is dismissed is.
+    anns = ann.mergeBeside(anns, bobs, "x");
+    expect(bob.mergeBeside(bobs, anns, "x")).toBe(bobs);
+    const dismissed = bob.dismiss(bobs, "x", bobs.cells["x"]?.others[0] ?? { n: 0, by: "" });
+    anns = ann.mergeBeside(anns, dismissed, "x");
+    expect(anns.cells["x"]).toMatchObject({ source: { value: "bob is typing" }, others: [] });
+  }
+});
+
+test("a text beside a cell that says the same, or nothing, is not shown and goes with the next edit", () => {
   const [ann, bob] = [new Writer("ann"), new Writer("bob")];
   const start = ann.add(EMPTY_DOC, "x", "code", "start", "V");
   bob.see(start);
-  const anns = ann.edit(start, "x", "ann is ty");
-  const bobs = bob.edit(bob.edit(start, "x", "b"), "x", "bob was later");
-  ann.see(bobs);
-  const mine = anns.cells["x"]?.source;
-  if (mine === undefined) throw new Error("it is there");
-  const insisted = ann.insist(merge(anns, bobs), "x", mine);
-  for (const doc of [insisted, merge(insisted, bobs), merge(bobs, insisted)]) {
-    expect(doc.cells["x"]).toMatchObject({ source: { value: "ann is ty" }, others: [{ text: "bob was later" }] });
+  for (const text of ["same", " "]) {
+    const merged = merge(ann.edit(start, "x", text), bob.edit(bob.edit(start, "x", "b"), "x", "same"));
+    const shown = shownCells(merged, EMPTY);
+    expect([shown[0]?.source, shown[0]?.others]).toEqual(["same", []]);
+    ann.see(merged);
+    expect(ann.edit(merged, "x", "next").cells["x"]?.others).toEqual([]);
   }
 });
 
