@@ -41,6 +41,8 @@ use crate::protocol::agent::AgentConfig;
 
 use self::supervisor::Supervisor;
 
+pub(crate) use self::files::serve_left;
+
 /// What an agent is given by whoever made the sandbox around it.
 #[derive(Debug)]
 pub struct Setup {

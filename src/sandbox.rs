@@ -62,6 +62,16 @@ pub struct SandboxSpec {
     pub workspace: PathBuf,
 }
 
+/// A stream on which files of a workspace can be read whose sandbox is gone, as an agent would serve them; for one operation. It drops `slot` at its end.
+///
+/// # Errors
+/// The workspace is not there.
+pub fn read_left(workspace: &Path, slot: impl Send + 'static) -> io::Result<Box<dyn Stream>> {
+    let stream = crate::agent::serve_left(workspace, slot)?;
+    stream.set_nonblocking(true)?;
+    Ok(Box::new(tokio::net::UnixStream::from_std(stream)?))
+}
+
 /// One sandbox.
 pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Its id.

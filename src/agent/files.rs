@@ -13,6 +13,7 @@ mod wire;
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,38 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The stack of a thread: nothing in it recurses.
 const STACK: usize = 128 * 1024;
 
+/// What a peer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anything.
+    Full,
+    /// Look and read.
+    Reading,
+}
+
+/// Serves a workspace that no sandbox uses any more, for one operation that reads, in this process: what lies there is as hostile as before.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn serve_left(workspace: &Path, slot: impl Send + 'static) -> io::Result<UnixStream> {
+    let workspace = Workspace::open(workspace, 0, &serde_json::Value::Null)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    serve(
+        theirs,
+        Vec::new(),
+        Arc::new(workspace),
+        Access::Reading,
+        slot,
+    );
+    Ok(ours)
+}
+
 /// Serves one connection in a thread of its own, and drops `slot` at its end.
 pub(crate) fn serve(
     stream: UnixStream,
     received: Vec<u8>,
     workspace: Arc<Workspace>,
+    access: Access,
     slot: impl Send + 'static,
 ) {
     let spawned = std::thread::Builder::new()
@@ -41,14 +69,19 @@ pub(crate) fn serve(
         .stack_size(STACK)
         .spawn(move || {
             // A peer that goes away has no interest in the reason.
-            let _ = serve_one(stream, received, &workspace);
+            let _ = serve_one(stream, received, &workspace, access);
             drop(slot);
         });
     // Code in the sandbox may have used up all processes. The peer sees the connection close, and tries again.
     drop(spawned);
 }
 
-fn serve_one(stream: UnixStream, received: Vec<u8>, workspace: &Workspace) -> io::Result<()> {
+fn serve_one(
+    stream: UnixStream,
+    received: Vec<u8>,
+    workspace: &Workspace,
+    access: Access,
+) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -67,6 +100,13 @@ fn serve_one(stream: UnixStream, received: Vec<u8>, workspace: &Workspace) -> io
         }
     };
     let is_write = matches!(request, FileRequest::Write { .. });
+    let is_reading = matches!(
+        request,
+        FileRequest::List { .. } | FileRequest::Stat { .. } | FileRequest::Read { .. }
+    );
+    if access == Access::Reading && !is_reading {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let result = match request {
         FileRequest::List { path, after, limit } => {
             browse::list(workspace, &path, after.as_deref(), limit)

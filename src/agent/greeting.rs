@@ -136,7 +136,13 @@ impl Door {
                     _files: files,
                     done,
                 };
-                files::serve(stream, received.to_vec(), workspace, slot);
+                files::serve(
+                    stream,
+                    received.to_vec(),
+                    workspace,
+                    files::Access::Full,
+                    slot,
+                );
             }
         });
     }

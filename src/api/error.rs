@@ -100,6 +100,8 @@ codes! {
     SettingsDiffer "settings_differ" CONFLICT,
     /// The idempotency key was used for another source.
     KeyReused "key_reused" CONFLICT,
+    /// The cell after which this one was to run has failed or was not run.
+    EarlierFailed "earlier_failed" CONFLICT,
     /// No cell is running.
     NothingRuns "nothing_runs" CONFLICT,
     /// The cell has finished.
@@ -124,6 +126,8 @@ codes! {
     CheckpointFailed "checkpoint_failed" CONFLICT,
     /// The log does not reach so far: the cursor is of another log, or made up.
     CursorAhead "cursor_ahead" CONFLICT,
+    /// The session has another log than the cursor is of: it was deleted and made anew.
+    OtherLog "other_log" CONFLICT,
     /// It is not a file, or not a directory, where one is needed.
     WrongKind "wrong_kind" CONFLICT,
     /// The events after the cursor were trimmed.
@@ -297,6 +301,7 @@ fn code_of(denied: &Denied) -> Code {
         Denied::CellTooLarge { .. } => Code::CellTooLarge,
         Denied::BadField { .. } => Code::BadField,
         Denied::KeyReused => Code::KeyReused,
+        Denied::EarlierFailed(_) => Code::EarlierFailed,
         Denied::UnknownCell(_) => Code::UnknownCell,
         Denied::NothingRuns => Code::NothingRuns,
         Denied::CellFinished(_) => Code::CellFinished,

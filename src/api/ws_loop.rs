@@ -307,7 +307,7 @@ async fn say_goodbye<S: Sink<Message> + Unpin>(sink: &mut S, end: &End, events: 
             }
             let code = match error.code() {
                 Code::EventsTrimmed => 4410,
-                Code::CursorAhead => 4409,
+                Code::CursorAhead | Code::OtherLog => 4409,
                 _ => 1011,
             };
             (code, error.code().as_str().to_owned())

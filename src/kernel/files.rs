@@ -1,9 +1,11 @@
 //! Files of a workspace, over a connection of their own, so that a gigabyte does not delay a line of output.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use tokio::sync::Semaphore;
 use tokio_util::codec::Framed;
 
 use super::KernelError;
@@ -11,15 +13,28 @@ use crate::protocol::agent::{Hello, Kind, Purpose};
 use crate::protocol::codec::{Frame, FrameCodec};
 use crate::protocol::files::{FileAnswer, FileEntry, FileErrorCode, FileRequest};
 use crate::protocol::{GENERATION, MAX_PAYLOAD};
-use crate::sandbox::{Sandbox, Stream};
+use crate::sandbox::{Sandbox, Stream, read_left};
 
 /// The largest piece of content in one frame, in bytes.
 pub const PIECE: usize = 256 * 1024;
 
-/// Access to the workspace of one sandbox.
+/// Access to one workspace.
 #[derive(Clone, Debug)]
 pub struct Files {
-    sandbox: Arc<dyn Sandbox>,
+    way: Way,
+}
+
+/// How a workspace is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    /// Through the agent of the sandbox that has it.
+    Sandbox(Arc<dyn Sandbox>),
+    /// By ourselves, for reading: there is no sandbox any more.
+    Left {
+        directory: PathBuf,
+        /// For each operation at once.
+        slots: Arc<Semaphore>,
+    },
 }
 
 /// Why an operation on files did not happen.
@@ -40,7 +55,16 @@ pub enum FilesError {
 
 impl Files {
     pub(crate) fn new(sandbox: Arc<dyn Sandbox>) -> Self {
-        Self { sandbox }
+        Self {
+            way: Way::Sandbox(sandbox),
+        }
+    }
+
+    /// Those that a sandbox has left. They can be read, and not changed.
+    pub(crate) fn left(directory: PathBuf, slots: Arc<Semaphore>) -> Self {
+        Self {
+            way: Way::Left { directory, slots },
+        }
     }
 
     /// The entries of a directory after a name, and whether there are more.
@@ -124,20 +148,27 @@ impl Files {
     }
 
     async fn open(&self, request: FileRequest) -> Result<Connection, FilesError> {
-        let stream = self
-            .sandbox
-            .connect()
-            .await
-            .map_err(|source| FilesError::Lost(KernelError::Sandbox(source)))?;
-        let mut connection = Connection {
-            frames: Framed::new(stream, FrameCodec),
+        let mut connection = match &self.way {
+            Way::Sandbox(sandbox) => {
+                let stream = sandbox
+                    .connect()
+                    .await
+                    .map_err(|source| FilesError::Lost(KernelError::Sandbox(source)))?;
+                let mut connection = Connection::new(stream);
+                let hello = Hello {
+                    generation: GENERATION,
+                    purpose: Purpose::Files,
+                    resume_after: 0,
+                };
+                connection.send(Kind::Hello, json(&hello)).await?;
+                connection
+            }
+            Way::Left { directory, slots } => {
+                let slot = slots.clone().acquire_owned().await;
+                let slot = slot.map_err(|_| FilesError::Lost(KernelError::Closed))?;
+                Connection::new(read_left(directory, slot).map_err(|error| not_left(&error))?)
+            }
         };
-        let hello = Hello {
-            generation: GENERATION,
-            purpose: Purpose::Files,
-            resume_after: 0,
-        };
-        connection.send(Kind::Hello, json(&hello)).await?;
         connection.send(Kind::FileRequest, json(&request)).await?;
         Ok(connection)
     }
@@ -221,6 +252,12 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Self {
+            frames: Framed::new(stream, FrameCodec),
+        }
+    }
+
     async fn send(&mut self, kind: Kind, payload: Bytes) -> Result<(), FilesError> {
         let frame = Frame {
             kind: kind as u8,
@@ -251,6 +288,17 @@ impl Connection {
                 _ => return Err(nonsense()),
             }
         }
+    }
+}
+
+fn not_left(error: &std::io::Error) -> FilesError {
+    let code = match error.kind() {
+        std::io::ErrorKind::NotFound => FileErrorCode::NotFound,
+        _ => FileErrorCode::Io,
+    };
+    FilesError::Refused {
+        code,
+        message: format!("the session has left no files: {error}"),
     }
 }
 

@@ -6,17 +6,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::KernelError;
 use super::connection::{Agent, Kernel, KernelEvents, Occurrence};
+use super::files::Files;
 use super::pool::Pool;
 use crate::model::id::SandboxId;
 use crate::model::limits::Limits;
 use crate::protocol::agent::{AgentConfig, AgentHello, KernelExit, WatchedLimit};
 use crate::protocol::kernel::{Execute, Message, Request};
 use crate::sandbox::{Backend, Sandbox, SandboxError, SandboxSpec, remove_tree};
+
+/// Operations at one time on files that sandboxes have left; more wait. Each is a thread of ours.
+const MOST_READERS: usize = 16;
 
 /// How kernels are launched.
 #[derive(Clone, Debug)]
@@ -91,6 +96,8 @@ pub(super) struct Parts {
     pool: Pool,
     /// Those who clear away what was given up half-way.
     clearing: TaskTracker,
+    /// For those who read what sandboxes have left.
+    readers: Arc<Semaphore>,
 }
 
 impl Launcher {
@@ -103,6 +110,7 @@ impl Launcher {
                 config,
                 pool,
                 clearing: TaskTracker::new(),
+                readers: Arc::new(Semaphore::new(MOST_READERS)),
             }),
         }
     }
@@ -180,6 +188,11 @@ impl Launcher {
             .await
             .map_err(io::Error::other)?
             .map(drop)
+    }
+
+    /// The files in a workspace that no sandbox uses any more, for reading.
+    pub fn left_files(&self, name: &str) -> Files {
+        Files::left(self.workspace(name), self.parts.readers.clone())
     }
 
     /// Takes over a sandbox of an earlier server, with all that its kernel said after the kept frame `after`. Bounded.

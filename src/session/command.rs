@@ -153,6 +153,9 @@ pub struct CellRequest {
     pub extend_on_progress: Option<Duration>,
     /// Submitting the same key again returns the first cell instead of running it twice.
     pub key: Option<String>,
+    /// Only if this cell has not gone wrong: it runs, waits, or ended well.
+    #[serde(default)]
+    pub after: Option<CellId>,
     /// Who sends it, as the client says of itself.
     pub origin: Option<String>,
     /// What the front end keeps with it; comes back in the event. Opaque to the session.
@@ -179,6 +182,7 @@ impl CellRequest {
             user_expressions: BTreeMap::new(),
             limit: None,
             extend_on_progress: None,
+            after: None,
             key: None,
             origin: None,
             client: None,
@@ -314,6 +318,9 @@ pub enum Denied {
     /// The key was used for another source.
     #[error("the key was used before for a cell with another source; use a new key for new code")]
     KeyReused,
+    /// The cell after which it was to run has gone wrong.
+    #[error("cell `{0}`, after which this one was to run, has failed or was not run")]
+    EarlierFailed(CellId),
     /// There is no such cell.
     #[error("there is no cell `{0}` in this session, or its events were trimmed")]
     UnknownCell(CellId),

@@ -25,6 +25,8 @@ use tail::Tail;
 pub struct EventLog {
     store: Store,
     key: SessionKey,
+    /// Which log it is.
+    id: String,
     memory: Arc<LogMemory>,
     /// The last seq that was given out; ahead of the head while a commit is under way.
     prepared: Mutex<Seq>,
@@ -70,6 +72,7 @@ impl EventLog {
         Self {
             store,
             key: row.key,
+            id: row.log.clone(),
             prepared: Mutex::new(row.head),
             shared: Arc::new(Shared {
                 position: watch::Sender::new(position),
@@ -87,6 +90,11 @@ impl EventLog {
     /// The first event that is still there; one after the head if none is.
     pub fn first(&self) -> Seq {
         self.position().first
+    }
+
+    /// Which log it is: no other session has it, also none of the same id.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The session's key in the store.

@@ -3,6 +3,7 @@
 mod recovery;
 mod retention;
 mod stopping;
+mod workspaces;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -335,16 +336,6 @@ impl Sessions {
         self.shared.config.max_sessions - self.shared.room.available_permits()
     }
 
-    /// Removes what a session that is no longer kept has left on disk.
-    pub async fn remove_workspace(&self, name: &str) {
-        if name.is_empty() {
-            return;
-        }
-        if let Err(error) = self.shared.launcher.remove_workspace(name).await {
-            tracing::warn!(error = %error, "a workspace could not be removed");
-        }
-    }
-
     fn permit(&self) -> Result<OwnedSemaphorePermit, Denied> {
         use tokio::sync::TryAcquireError;
         self.shared
@@ -571,6 +562,7 @@ fn ended_view(row: SessionRow) -> SessionView {
         active_at_ms: row.active_at_ms,
         idle_end_at_ms: None,
         settings: row.settings,
+        log: row.log.into(),
         head: row.head,
         first: row.first,
         execution_count: 0,

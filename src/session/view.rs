@@ -1,5 +1,7 @@
 //! What the outside sees of a session at a moment. Published by its task; never asked for.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint::HeldCheckpoint;
@@ -23,6 +25,8 @@ pub struct SessionView {
     pub idle_end_at_ms: Option<UnixMillis>,
     /// What it was given.
     pub settings: Settings,
+    /// Which log it has.
+    pub log: Arc<str>,
     /// The last position of its log.
     pub head: Seq,
     /// The first position of its log that is still there.

@@ -10,6 +10,7 @@ use super::{Durability, StoreError};
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_sessions_events_cells.sql"),
     include_str!("migrations/0002_memories.sql"),
+    include_str!("migrations/0003_log_ids.sql"),
 ];
 
 /// Says that a database is ours: "evcl".

@@ -59,6 +59,8 @@ pub struct SessionRow {
     pub first: Seq,
     /// The name of its directory below `workspaces`.
     pub workspace: String,
+    /// Which log it has, as nothing else that ever had its id.
+    pub log: String,
     /// The last frame of its kernel whose events are in the log.
     pub kernel_frame: u64,
 }
@@ -79,7 +81,7 @@ pub struct SessionUpdate {
 }
 
 const COLUMNS: &str = "SELECT s.key, s.id, s.state, s.settings, s.opened_at_ms, s.workspace, \
-     p.active_at_ms, p.head, p.first, p.kernel_frame \
+     p.active_at_ms, p.head, p.first, p.kernel_frame, s.log \
      FROM sessions s JOIN positions p ON p.session = s.key";
 
 pub(super) fn by_id(db: &Connection, id: &SessionId) -> rusqlite::Result<Option<SessionRow>> {
@@ -164,9 +166,14 @@ pub(super) fn create(db: &Connection, new: &NewSession) -> Result<SessionRow, Re
     }
     let at_ms = new.at_ms.cast_signed();
     db.prepare_cached(
-        "INSERT INTO sessions (id, state, settings, opened_at_ms, workspace) VALUES (?1, 'open', ?2, ?3, '')",
+        "INSERT INTO sessions (id, state, settings, opened_at_ms, workspace, log) \
+         VALUES (?1, 'open', ?2, ?3, '', lower(hex(randomblob(8))))",
     )?
-    .execute(params![new.id.as_str(), settings_json(&new.settings), at_ms])?;
+    .execute(params![
+        new.id.as_str(),
+        settings_json(&new.settings),
+        at_ms
+    ])?;
     let key = SessionKey(db.last_insert_rowid());
     if !key.is_possible() {
         return Err(StoreError::Exhausted {
@@ -262,6 +269,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         head: unsigned(row, 7)?,
         first: unsigned(row, 8)?,
         kernel_frame: unsigned(row, 9)?,
+        log: row.get(10)?,
     })
 }
 

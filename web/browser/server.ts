@@ -34,6 +34,14 @@ export class Server {
     await gone;
   }
 
+  /** Stops it, which ends its sessions, and starts it again. */
+  async restart(): Promise<void> {
+    const gone = once(this.child, "exit");
+    this.child.kill("SIGTERM");
+    await gone;
+    await this.startAgain();
+  }
+
   /** Starts another one on the same data, at the same address. */
   async startAgain(token = TOKEN): Promise<void> {
     this.child = (await run(this.directory, this.address, this.options, token)).child;

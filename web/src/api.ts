@@ -51,7 +51,12 @@ export class Api {
 
   async json<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await this.fetch(path, body === undefined ? { method } : { method, body: JSON.stringify(body) });
-    return (await response.json()) as T;
+    try {
+      return (await response.json()) as T;
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") throw error;
+      throw new ApiError("bad_answer", "what answered was cut off, or is not the server", 0);
+    }
   }
 
   async sessions(): Promise<SessionBody[]> {

@@ -1,7 +1,7 @@
 // The WebSocket of one session: follows the log from the last event on, comes back by itself, and says truly how it stands.
 
 import { ApiError, path, type Api } from "./api.ts";
-import type { Event, Seq } from "./wire.ts";
+import type { Event, Seq, SessionBody } from "./wire.ts";
 
 export type Link =
   | { state: "connecting" }
@@ -25,15 +25,21 @@ const SUBPROTOCOL = "evercell.v1";
 /** A link that says nothing to a ping for so long is dead, whatever the browser believes. */
 const PING_EVERY = 15_000;
 const PING_PATIENCE = 10_000;
+/** How long an attempt may take. */
+const CONNECT_PATIENCE = 20_000;
 const LONGEST_PAUSE = 15_000;
+/** How often it is asked whether a session that has ended was opened again. */
+const ENDED_PAUSE = 4_000;
 
 export interface Follower {
+  /** How the session stands, before its log is read on; whether it is the one that was read is to be seen in its `log`. */
+  onBody(body: SessionBody): void;
   /** After which event to go on. */
   after(): Seq;
   onEvents(events: Event[]): void;
   onLink(link: Link): void;
-  /** The log is not the one that was read: begin again, after `after`. */
-  onOtherLog(after: Seq): void;
+  /** The log cannot be read on from there: begin again, after `after`. */
+  onGap(after: Seq): void;
 }
 
 export class Connection {
@@ -49,6 +55,8 @@ export class Connection {
   private nextRef = 1;
   private readonly pending = new Map<number, Pending>();
   private firstAvailable: Seq | null = null;
+  /** Counts attempts: what comes late of a former one means nothing. */
+  private attempt = 0;
   private readonly wake = (): void => this.look();
 
   constructor(private readonly api: Api, private readonly session: string, private readonly follower: Follower) {}
@@ -71,7 +79,6 @@ export class Connection {
   /** Tries at once, if it waits for its next attempt. */
   retryNow(): void {
     if (this.socket === null && !this.isClosed) {
-      clearTimeout(this.retry);
       this.attempts = 0;
       this.connect();
     }
@@ -93,16 +100,36 @@ export class Connection {
   }
 
   private connect(): void {
+    clearTimeout(this.retry);
     this.follower.onLink({ state: "connecting" });
+    const attempt = (this.attempt += 1);
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => this.lost(1006), CONNECT_PATIENCE);
+    const isLate = (): boolean => this.isClosed || attempt !== this.attempt || this.socket !== null;
+    // Plain HTTP first: it says which log there is now, and why there is none, where a WebSocket is only closed.
+    this.api.session(this.session).then(
+      (body) => {
+        if (isLate()) return;
+        this.follower.onBody(body);
+        this.listen(body.log);
+      },
+      (error: unknown) => {
+        if (!isLate()) this.failed(error);
+      },
+    );
+  }
+
+  private listen(log: string): void {
     const address = new URL(`${this.api.base}${path(this.session)}/ws`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
-    address.search = `?after=${this.follower.after()}&view=live`;
+    address.search = `?after=${this.follower.after()}&log=${encodeURIComponent(log)}&view=live`;
     const protocols = [SUBPROTOCOL];
     if (this.api.token !== "") protocols.push(`evercell.token.${encodeURIComponent(this.api.token)}`);
     const socket = new WebSocket(address, protocols);
     this.socket = socket;
     socket.onopen = () => {
       if (this.socket !== socket) return;
+      clearTimeout(this.patience);
       this.isOpen = true;
       this.attempts = 0;
       this.follower.onLink({ state: "live" });
@@ -113,7 +140,7 @@ export class Connection {
       if (this.socket === socket && typeof data === "string") this.take(data);
     };
     socket.onclose = ({ code }) => {
-      if (this.socket === socket) void this.lost(code);
+      if (this.socket === socket) this.lost(code);
     };
   }
 
@@ -158,48 +185,67 @@ export class Connection {
     this.follower.onEvents(events);
   }
 
-  private async lost(code: number): Promise<void> {
+  private lost(code: number): void {
     this.deliver();
-    const wasOpen = this.isOpen;
     this.drop();
     this.rejectUnrepeatable();
     if (this.isClosed) return;
     if (code === 1000) {
       this.follower.onLink({ state: "ended" });
       this.rejectAll("the session has ended");
+      this.retry = setTimeout(() => this.lookForLife(), ENDED_PAUSE);
       return;
     }
     if (code === 4409 || code === 4410) {
-      this.follower.onOtherLog(code === 4410 ? (this.firstAvailable ?? 1) - 1 : 0);
+      this.follower.onGap(code === 4410 ? (this.firstAvailable ?? 1) - 1 : 0);
       this.connect();
       return;
     }
-    let why = "the connection was cut off";
-    if (!wasOpen) {
-      // A browser does not say why a WebSocket was refused; the same question as plain HTTP does.
-      try {
-        await this.api.session(this.session);
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-        if ([401, 403, 404].includes(error.status)) {
-          this.follower.onLink({ state: "refused", code: error.code, why: error.message });
-          this.rejectAll(error.message);
-          return;
-        }
-        why = error.message;
-      }
-      if (this.isClosed || this.socket !== null) return;
+    this.wait("the connection was cut off");
+  }
+
+  /** The server did not say how the session stands. Only what it said in its own words is final. */
+  private failed(error: unknown): void {
+    clearTimeout(this.patience);
+    if (error instanceof ApiError && [401, 403, 404].includes(error.status) && error.code !== "bad_answer") {
+      this.follower.onLink({ state: "refused", code: error.code, why: error.message });
+      this.rejectAll(error.message);
+      return;
     }
+    this.wait(error instanceof ApiError ? error.message : "the server cannot be reached");
+  }
+
+  private wait(why: string): void {
     this.attempts += 1;
     const pause = Math.min(LONGEST_PAUSE, 250 * 2 ** Math.min(this.attempts - 1, 8)) * (0.75 + Math.random() / 2);
     this.follower.onLink({ state: "waiting", retryAt: Date.now() + pause, why });
     this.retry = setTimeout(() => this.connect(), pause);
   }
 
+  /** Whether somebody has opened the session again. */
+  private lookForLife(): void {
+    const attempt = this.attempt;
+    const again = (): void => {
+      if (!this.isClosed && this.socket === null && attempt === this.attempt) this.retry = setTimeout(() => this.lookForLife(), ENDED_PAUSE);
+    };
+    if (document.hidden) return again();
+    this.api.session(this.session).then(
+      ({ status }) => {
+        if (status === "ended") again();
+        else if (!this.isClosed && attempt === this.attempt) this.retryNow();
+      },
+      (error: unknown) => {
+        if (error instanceof ApiError && error.status === 404 && !this.isClosed && attempt === this.attempt) this.failed(error);
+        else again();
+      },
+    );
+  }
+
   private drop(): void {
     clearTimeout(this.retry);
     clearTimeout(this.ping);
     clearTimeout(this.patience);
+    this.attempt += 1;
     const socket = this.socket;
     this.socket = null;
     this.isOpen = false;
@@ -221,7 +267,7 @@ export class Connection {
       return;
     }
     clearTimeout(this.patience);
-    this.patience = setTimeout(() => void this.lost(1006), PING_PATIENCE);
+    this.patience = setTimeout(() => this.lost(1006), PING_PATIENCE);
     this.send("ping").then(
       () => {
         clearTimeout(this.patience);

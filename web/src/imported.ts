@@ -3,9 +3,9 @@
 
 import { ApiError, type Api } from "./api.ts";
 import { isCellName } from "./document.ts";
-import { textOf } from "./output/mime.ts";
+import { freshId } from "./id.ts";
+import { isRecord, outputsOf } from "./output/nbformat.ts";
 import { weightOf, type Output } from "./reduce.ts";
-import { emptyStream } from "./text.ts";
 
 /** What a notebook file says of a cell besides its text, in its own form. */
 export interface Extras {
@@ -40,7 +40,7 @@ export async function keepImported(api: Api, session: string, cells: readonly { 
     return true;
   });
   const text = JSON.stringify({ format: "evercell-imported", version: 1, cells: Object.fromEntries(kept.map(({ id, extras }) => [id, extras])) });
-  if (kept.length > 0) await api.file(session, `${DIRECTORY}/${crypto.randomUUID()}.json`, { method: "PUT", body: text });
+  if (kept.length > 0) await api.file(session, `${DIRECTORY}/${freshId()}.json`, { method: "PUT", body: text });
   return { kept: fromFile(text), left: some.length - kept.length };
 }
 
@@ -87,30 +87,4 @@ export function extrasOf(outputs: unknown, attachments: unknown, count: unknown)
     attachments: isRecord(attachments) ? Object.fromEntries(Object.entries(attachments).filter((entry): entry is [string, Record<string, unknown>] => isRecord(entry[1]))) : {},
     count: Number.isSafeInteger(count) ? (count as number) : null,
   };
-}
-
-/** Outputs in the form of notebooks as the page has them. */
-export function outputsOf(values: readonly unknown[]): readonly Output[] {
-  return values.flatMap((one, key): Output[] => {
-    if (!isRecord(one)) return [];
-    switch (one["output_type"]) {
-      case "stream":
-        return [{ ...emptyStream(key, one["name"] === "stderr" ? "stderr" : "stdout"), head: textOf(one["text"]) ?? "" }];
-      case "display_data":
-      case "execute_result": {
-        const [data, metadata] = [one["data"], one["metadata"]];
-        const isResult = one["output_type"] === "execute_result";
-        return [{ kind: "bundle", key, data: isRecord(data) ? data : {}, metadata: isRecord(metadata) ? metadata : {}, displayId: null, isResult, seq: 0, weight: 0 }];
-      }
-      case "error": {
-        const traceback = one["traceback"];
-        return [{ kind: "error", key, seq: 0, weight: 0, ename: textOf(one["ename"]) ?? "", evalue: textOf(one["evalue"]) ?? "", traceback: Array.isArray(traceback) ? traceback.map(String) : [] }];
-      }
-      default: return [];
-    }
-  });
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -7,6 +7,7 @@ import "./styles/notebook.css";
 import "./styles/widgets.css";
 import { Api } from "./api.ts";
 import * as token from "./token.ts";
+import { Boundary, Broken } from "./view/broken.tsx";
 import { Home, Login } from "./view/home.tsx";
 import { SessionPage } from "./view/page.tsx";
 
@@ -53,7 +54,10 @@ async function start(): Promise<void> {
   // A server that asks for no token is found out by asking it: an empty one is tried first.
   const secret = token.takeFromAddress() ?? token.kept() ?? (await token.askOthers()) ?? "";
   token.share();
-  render(<App first={secret} />, root);
+  render(<Boundary><App first={secret} /></Boundary>, root);
 }
 
-void start();
+start().catch((error: unknown) => {
+  const root = document.getElementById("root");
+  if (root !== null) render(<Broken error={error} />, root);
+});

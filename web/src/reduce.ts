@@ -1,5 +1,6 @@
 // The notebook as the log tells it: `reduce(notebook, events)`. Pure. Whoever reduces the same log gets the same notebook, wherever it was cut.
 
+import { isCellName } from "./document.ts";
 import { appendText, emptyStream, skipText, utf8Length, type StreamOutput } from "./text.ts";
 import type {
   Cause, CellId, Event, EventOf, Labels, Metadata, MimeBundle, Millis, Seq, StateNote, Status, StreamName, Usage, Verdict,
@@ -109,6 +110,11 @@ export interface Notice {
   readonly text: string;
 }
 
+export interface Slot {
+  readonly first: Seq;
+  readonly last: CellId;
+}
+
 export interface Notebook {
   /** The last event that is in here. */
   readonly seq: Seq;
@@ -117,8 +123,10 @@ export interface Notebook {
   readonly status: Status;
   readonly python: string | null;
   readonly executions: ReadonlyMap<CellId, Execution>;
-  /** The last run of each slot. */
+  /** The last run of each slot that began. */
   readonly latest: ReadonlyMap<string, CellId>;
+  /** In the order of their first runs: where in the log that was, and which was accepted last. */
+  readonly slots: ReadonlyMap<string, Slot>;
   readonly running: CellId | null;
   /** Cells that wait, in order. */
   readonly queue: readonly CellId[];
@@ -140,7 +148,7 @@ export interface Notebook {
 }
 
 export const EMPTY: Notebook = {
-  seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), running: null, queue: [], lastStarted: null,
+  seq: 0, bornAt: null, status: "starting", python: null, executions: new Map(), latest: new Map(), slots: new Map(), running: null, queue: [], lastStarted: null,
   notices: [], background: [], displays: new Map(), finishedCount: 0, heldCount: 0, held: new Map(),
   labels: null, widgets: NO_WIDGETS,
 };
@@ -150,6 +158,8 @@ export const ORIGIN = "notebook:";
 
 const MOST_NOTICES = 200;
 const MOST_BACKGROUND = 50;
+/** How many runs are known besides the last ones of their cells. */
+const MOST_FORMER = 500;
 
 /** The notebook after some more of the log. */
 export function reduce(notebook: Notebook, events: readonly Event[]): Notebook {
@@ -158,6 +168,8 @@ export function reduce(notebook: Notebook, events: readonly Event[]): Notebook {
     ...notebook,
     executions: new Map(notebook.executions),
     latest: new Map(notebook.latest),
+    // The same object as long as it says the same.
+    slots: events.some((event) => event.event === "cell_queued") ? new Map(notebook.slots) : notebook.slots,
     displays: new Map(notebook.displays),
     widgets: draftOf(notebook.widgets),
   };
@@ -239,7 +251,7 @@ function apply(draft: Draft, event: Event): void {
       finish(draft, event);
       break;
     case "stream":
-      write(draft, event.cell, event.name, event.text);
+      write(draft, event.cell, event.name, event.text, event.bytes ?? utf8Length(event.text));
       break;
     case "elided":
       elide(draft, event);
@@ -301,13 +313,28 @@ function apply(draft: Draft, event: Event): void {
 
 function queue(draft: Draft, event: EventOf<"cell_queued">): void {
   const origin = event.origin ?? null;
-  const slot = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : event.cell;
+  const named = origin?.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : "";
+  const slot = isCellName(named) ? named : event.cell;
   draft.executions.set(event.cell, {
     cell: event.cell, slot, code: event.code, origin, silent: event.silent ?? false, queuedSeq: event.seq, status: "queued", count: null,
     startedSeq: null, startedAt: null, deadlineAt: null, extendableMs: 0, isWarned: false, memory: null, input: null, stopping: null, outputs: [],
     isClearPending: false, written: { stdout: 0, stderr: 0 }, note: null, isUndone: false, finished: null,
   });
   draft.queue = [...draft.queue, event.cell];
+  if (event.silent !== true) (draft.slots as Map<string, Slot>).set(slot, { first: draft.slots.get(slot)?.first ?? event.seq, last: event.cell });
+  if (draft.executions.size >= draft.slots.size + 2 * MOST_FORMER) forgetFormer(draft);
+}
+
+/** Forgets runs that are the last of no cell, the oldest first. */
+function forgetFormer(draft: Draft): void {
+  const stays = new Set([...draft.latest.values(), ...draft.queue, ...[...draft.slots.values()].map(({ last }) => last)]);
+  let surplus = draft.executions.size - stays.size - MOST_FORMER;
+  for (const cell of draft.executions.keys()) {
+    if (surplus <= 0) return;
+    if (stays.has(cell) || cell === draft.running || cell === draft.lastStarted) continue;
+    draft.executions.delete(cell);
+    surplus -= 1;
+  }
 }
 
 function start(draft: Draft, event: EventOf<"cell_started">): void {
@@ -464,15 +491,15 @@ export function outputOf(event: Event, key: number): BundleOutput | ErrorText | 
   };
 }
 
-function write(draft: Draft, cell: CellId | null, name: StreamName, text: string): void {
+function write(draft: Draft, cell: CellId | null, name: StreamName, text: string, bytes: number): void {
   const run = cell === null ? undefined : draft.executions.get(cell);
   const at = run?.written[name] ?? 0;
   changeOutputs(draft, cell, (outputs) => {
     const last = outputs.at(-1);
-    if (last?.kind === "stream" && last.name === name) return [...outputs.slice(0, -1), appendText(last, text, at)];
-    return [...outputs, appendText(emptyStream(nextKey(outputs), name), text, at)];
+    if (last?.kind === "stream" && last.name === name) return [...outputs.slice(0, -1), appendText(last, text, bytes)];
+    return [...outputs, appendText(emptyStream(nextKey(outputs), name, at), text, bytes)];
   });
-  if (run !== undefined) count(draft, run.cell, name, at + utf8Length(text));
+  if (run !== undefined) count(draft, run.cell, name, at + bytes);
 }
 
 function count(draft: Draft, cell: CellId, name: StreamName, bytes: number): void {
@@ -486,8 +513,8 @@ function elide(draft: Draft, event: EventOf<"elided">): void {
     changeOutputs(draft, event.cell, (outputs) => {
       const index = outputs.findLastIndex((output) => output.kind === "stream" && output.name === name);
       const found = outputs[index];
-      if (found?.kind === "stream") return outputs.with(index, skipText(found, at, bytes));
-      return [...outputs, skipText(emptyStream(nextKey(outputs), name), at, bytes)];
+      if (found?.kind === "stream") return outputs.with(index, skipText(found, bytes));
+      return [...outputs, skipText(emptyStream(nextKey(outputs), name, at), bytes)];
     });
     if (run !== undefined) count(draft, run.cell, name, at + bytes);
   }

@@ -1,14 +1,16 @@
 // One open session as the page has it: the reduced log, the document, what is selected; and what can be done with it.
 
-import { ApiError, titleOf, type Api } from "./api.ts";
+import { titleOf, type Api } from "./api.ts";
 import { shownCells, type ShownCell } from "./cells.ts";
 import { Connection, type Link } from "./connection.ts";
 import { EMPTY_DOC, isAlive, merge, Writer, type CellKind, type Doc, type Stamp } from "./document.ts";
+import { freshId } from "./id.ts";
 import { keepImported, readImported, type Extras, type Imported } from "./imported.ts";
 import { offers } from "./offer.ts";
+import { Outbox } from "./outbox.ts";
 import { between } from "./place.ts";
 import { EMPTY, ORIGIN, reduce, type Execution, type Notebook } from "./reduce.ts";
-import { DocumentFile, type Saved } from "./sync.ts";
+import { DocumentFile, type Reach, type Saved } from "./sync.ts";
 import { Changes } from "./widgets/changes.ts";
 import type { Event, SessionBody, StreamName } from "./wire.ts";
 
@@ -40,6 +42,8 @@ export interface View {
   readonly imported: ReadonlyMap<string, Imported>;
   readonly toasts: readonly Toast[];
   readonly body: SessionBody | null;
+  /** Cells that are to be run and the server has not taken yet. */
+  readonly unsent: ReadonlySet<string>;
   /** Whether what was in the log when the page came has been read. */
   readonly isCaughtUp: boolean;
   /** What lies over the page. */
@@ -71,6 +75,9 @@ export class Session {
   private target = 0;
   /** How the editor is entered that comes to have the keyboard next. */
   entering: "start" | "end" | "find" | null = null;
+  /** Which log was read, once it is known. */
+  private log: string | null = null;
+  private readonly outbox: Outbox;
   view: View;
   /** What is changed in widgets here. */
   readonly changes = new Changes({
@@ -81,33 +88,44 @@ export class Session {
   });
 
   constructor(readonly api: Api, readonly id: string) {
-    this.writer = new Writer(clientId());
+    this.writer = new Writer(freshId(8));
     this.view = {
-      notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, anchor: null,
-      mode: "command", opened: new Set(), folded: new Set(), hasLineNumbers: false, imported: new Map(), toasts: [], body: null, isCaughtUp: false, dialog: null,
+      notebook: EMPTY, cells: [], link: { state: "connecting" }, saved: { state: "loading" }, selected: null, anchor: null, mode: "command",
+      opened: new Set(), folded: new Set(), hasLineNumbers: false, imported: new Map(), toasts: [], body: null, unsent: new Set(), isCaughtUp: false,
+      dialog: null,
     };
     this.connection = new Connection(api, id, {
+      onBody: (body) => this.takeBody(body),
       after: () => this.view.notebook.seq,
       onEvents: (events) => this.takeEvents(events),
       onLink: (link) => this.takeLink(link),
-      onOtherLog: (after) => this.set({ notebook: { ...EMPTY, seq: after } }),
+      onGap: (after) => this.set({ notebook: { ...EMPTY, seq: after } }),
     });
-    this.file = new DocumentFile(api, id, {
+    this.file = new DocumentFile(api, id, this.writer.by, {
       doc: () => this.doc,
       onRead: (doc) => this.takeDoc(doc),
       onSaved: (saved) => this.set({ saved }),
-      isReachable: () => this.view.link.state === "live",
+      reach: () => reachOver(this.view.link),
     });
+    this.outbox = new Outbox(
+      {
+        // The key makes it safe to send it again after a break: it runs once.
+        execute: ({ slot, code }, key, after) => this.ask("execute", { code, origin: ORIGIN + slot, key, ...(after === null ? {} : { after }) }),
+        cancel: (cell) => void this.ask("cancel", { cell }).catch(() => undefined),
+        reopen: () => this.openAgain(),
+      },
+      { onChange: () => this.set({ unsent: this.outbox.slots }), onRefused: (error) => this.complain(error) },
+    );
   }
 
   open(): void {
     this.connection.open();
-    void this.look();
     this.file.start();
   }
 
   close(): void {
     this.changes.close();
+    this.outbox.close();
     this.file.close();
     this.connection.close();
     this.listeners.clear();
@@ -129,7 +147,7 @@ export class Session {
   private set(change: Partial<View>): void {
     const view = { ...this.view, ...change };
     if (change.selected !== undefined && change.anchor === undefined) view.anchor = null;
-    if (change.notebook !== undefined) view.cells = shownCells(this.doc, view.notebook, view.cells);
+    if (change.notebook !== undefined || change.unsent !== undefined) view.cells = shownCells(this.doc, view.notebook, view.cells, view.unsent);
     this.view = view;
     for (const listener of [...this.listeners]) listener(change.notebook === undefined);
   }
@@ -138,55 +156,56 @@ export class Session {
     const notebook = reduce(this.view.notebook, events);
     this.set({ notebook, isCaughtUp: this.view.isCaughtUp || notebook.seq >= this.target });
     this.changes.follow();
-    if (notebook.bornAt !== null || events[0]?.seq !== 1) this.file.adoptCopy(notebook.bornAt);
+    this.outbox.follow(events);
+  }
+
+  private takeBody(body: SessionBody): void {
+    if (this.log !== null && this.log !== body.log) this.beginAnew();
+    if (this.log !== body.log) this.file.setLog(body.log);
+    this.log = body.log;
+    this.target = body.head;
+    this.set({ body, isCaughtUp: this.view.notebook.seq >= body.head });
+  }
+
+  /** The session was deleted and made anew: nothing of what is here belongs to it. */
+  private beginAnew(): void {
+    this.file.beginAnew();
+    this.outbox.clear();
+    this.doc = EMPTY_DOC;
+    this.lastEdit = { id: null, at: 0 };
+    this.deletions = [];
+    this.set({ notebook: EMPTY, selected: null, mode: "command", opened: new Set(), isCaughtUp: false });
+    this.toast("This session was deleted and made anew. What you see from here on is the new one.");
   }
 
   private takeLink(link: Link): void {
-    const wasLive = this.view.link.state === "live";
+    const before = this.view.link.state;
     this.set({ link });
-    if (link.state === "live" && !wasLive) {
-      void this.look();
-      this.file.nudge();
-    }
+    if (link.state !== before) this.file.nudge();
+    this.outbox.setLink(link.state === "live" || link.state === "ended" ? link.state : "away");
   }
 
   private takeDoc(theirs: Doc): void {
     this.writer.see(theirs);
     const { id, at } = this.lastEdit;
-    const mine = id === null ? undefined : this.doc.cells[id]?.source;
     // An import of somebody else comes as new cells.
     if (Object.keys(theirs.cells).some((cell) => this.doc.cells[cell] === undefined)) void this.lookForImported();
-    this.setDoc(merge(this.doc, theirs));
-    // Nobody's text changes under their hands: who is typing writes on, and what came is kept beside the cell.
-    if (id === null || mine === undefined || Date.now() - at > STILL_TYPING) return;
-    if (this.doc.cells[id]?.others.some((other) => other.by === mine.by && other.n === mine.n) === true) this.edit(id, mine.value);
+    const isTyping = id !== null && Date.now() - at < STILL_TYPING;
+    // Nobody's text changes under their hands.
+    this.setDoc(isTyping ? this.writer.mergeBeside(this.doc, theirs, id) : merge(this.doc, theirs));
   }
 
   private setDoc(doc: Doc): void {
     if (doc === this.doc) return;
     this.doc = doc;
-    this.set({ cells: shownCells(doc, this.view.notebook, this.view.cells) });
-  }
-
-  /** Asks how the session stands. */
-  private async look(): Promise<void> {
-    try {
-      const body = await this.api.session(this.id);
-      this.target = body.head;
-      this.set({ body, isCaughtUp: this.view.notebook.seq >= body.head });
-    } catch (error) {
-      // The connection says what is wrong.
-      if (!(error instanceof ApiError)) throw error;
-    }
+    this.set({ cells: shownCells(doc, this.view.notebook, this.view.cells, this.view.unsent) });
   }
 
   // --- the document ------------------------------------------------------------------------------------------------------
 
   private write(how: (doc: Doc) => Doc): void {
-    let doc = this.doc;
     // From the first change on, the document knows every cell that is shown, so that all keep their places.
-    for (const cell of this.view.cells) if (!cell.isInDoc) doc = this.writer.adopt(doc, cell.id, cell.source, cell.place);
-    this.setDoc(how(doc));
+    this.setDoc(how(this.writer.adopt(this.doc, this.view.cells.filter((cell) => !cell.isInDoc))));
     this.file.changed();
   }
 
@@ -212,7 +231,7 @@ export class Session {
 
   /** Puts a new cell before the cell at `index`, and selects it. */
   insert(index: number, kind: CellKind = "code", source = "", mode: Mode = "edit"): string {
-    const id = crypto.randomUUID();
+    const id = freshId();
     this.write((doc) => this.writer.add(doc, id, kind, source, this.placeAt(index)));
     const opened = new Set(this.view.opened);
     if (kind === "markdown" && mode === "edit") opened.add(id);
@@ -282,16 +301,12 @@ export class Session {
 
   /** Puts the cells of a notebook at the end, with what came with them. Returns of how many cells that was too much. */
   async import(cells: readonly { kind: CellKind; source: string; extras: Extras }[]): Promise<number> {
-    const named = cells.map((cell) => ({ ...cell, id: crypto.randomUUID() }));
+    const named = cells.map((cell) => ({ ...cell, id: freshId() }));
     const { kept, left } = await keepImported(this.api, this.id, named);
     this.set({ imported: new Map([...this.view.imported, ...kept]) });
     this.write((doc) => {
       let place = this.view.cells.at(-1)?.place ?? "";
-      for (const { id, kind, source } of named) {
-        place = between(place, null);
-        doc = this.writer.add(doc, id, kind, source, place);
-      }
-      return doc;
+      return this.writer.addAll(doc, named.map(({ id, kind, source }) => ({ id, kind, source, place: (place = between(place, null)) })));
     });
     return left;
   }
@@ -367,22 +382,13 @@ export class Session {
   /** Runs a cell, or draws it if it is text. */
   run(id: string): void {
     const cell = this.cell(id);
-    if (cell === undefined) return;
-    if (cell.kind === "markdown") {
-      this.setOpened(id, false);
-      return;
-    }
-    if (cell.source.trim() === "") return;
-    if (this.view.notebook.status === "ended") {
-      void this.reopen().then(() => this.execute(id, cell.source));
-      return;
-    }
-    this.execute(id, cell.source);
+    if (cell?.kind === "markdown") this.setOpened(id, false);
+    else if (cell !== undefined && cell.source.trim() !== "") this.outbox.add([{ slot: id, code: cell.source }]);
   }
 
-  private execute(id: string, code: string): void {
-    // The key makes it safe to send it again after a break: it runs once.
-    this.command("execute", { code, origin: ORIGIN + id, key: crypto.randomUUID() });
+  /** Does not run what waits to be sent. */
+  unsend(id: string): void {
+    this.outbox.remove(id);
   }
 
   runAndAdvance(id: string): void {
@@ -398,7 +404,9 @@ export class Session {
   }
 
   runAll(): void {
-    for (const cell of this.view.cells) this.run(cell.id);
+    for (const cell of this.view.cells) if (cell.kind === "markdown") this.setOpened(cell.id, false);
+    const code = this.view.cells.filter((cell) => cell.kind === "code" && cell.source.trim() !== "");
+    this.outbox.add(code.map(({ id, source }) => ({ slot: id, code: source })), true);
   }
 
   async rename(title: string): Promise<void> {
@@ -431,6 +439,7 @@ export class Session {
   }
 
   interrupt(): void {
+    this.outbox.clear();
     this.command("interrupt");
   }
 
@@ -441,7 +450,7 @@ export class Session {
   confirmRestart(): void {
     this.show({
       kind: "confirm", title: "Restart the kernel?", text: "Variables are lost, and what runs and waits is stopped. Files, cells and their outputs stay.",
-      yes: "Restart", run: () => this.command("restart"),
+      yes: "Restart", run: () => { this.outbox.clear(); this.command("restart"); },
     });
   }
 
@@ -466,11 +475,15 @@ export class Session {
   /** Opens the session again after it has ended. */
   async reopen(): Promise<void> {
     try {
-      await this.api.open(this.id);
-      this.connection.retryNow();
+      await this.openAgain();
     } catch (error) {
       this.complain(error);
     }
+  }
+
+  private async openAgain(): Promise<void> {
+    await this.api.open(this.id);
+    this.connection.retryNow();
   }
 
   retryNow(): void {
@@ -525,16 +538,13 @@ export class Session {
   }
 }
 
-/** This tab, among all that write the document. */
-function clientId(): string {
-  const fresh = crypto.randomUUID().slice(0, 8);
-  try {
-    // A duplicated tab copies the store of the one it was made from, so the name is taken out while it is in use.
-    const kept = sessionStorage.getItem("evercell:client") ?? fresh;
-    sessionStorage.removeItem("evercell:client");
-    addEventListener("pagehide", () => sessionStorage.setItem("evercell:client", kept));
-    return kept;
-  } catch {
-    return fresh;
+/** How far the workspace can be reached over a link. */
+function reachOver(link: Link): Reach {
+  switch (link.state) {
+    case "live": return { can: "write" };
+    case "ended": return { can: "read", why: "the session has ended" };
+    case "refused":
+    case "waiting": return { can: "nothing", why: link.why };
+    case "connecting": return { can: "nothing", why: "the connection is being made" };
   }
 }

@@ -12,23 +12,30 @@ export interface StreamOutput {
   readonly name: StreamName;
   readonly head: string;
   readonly tail: string;
-  /** Where in the cell's output of this stream the head ends, in bytes of UTF-8, once it is closed. */
+  /** Where in the cell's output of this stream it begins, in bytes of UTF-8. */
+  readonly from: number;
+  /** How much was written here, in bytes, with what it overwrote of itself. */
+  readonly size: number;
+  /** Where in the cell's output of this stream the head ends, once it is closed. */
   readonly headEnd: number | null;
-  /** How much is left out between head and tail, in bytes; at least, where progress bars were folded. */
+  /** How much lies between head and tail, in bytes; more than is missing, where the tail has overwritten itself. */
   readonly leftOut: number;
 }
 
-export function emptyStream(key: number, name: StreamName): StreamOutput {
-  return { kind: "stream", key, name, head: "", tail: "", headEnd: null, leftOut: 0 };
+export function emptyStream(key: number, name: StreamName, from: number): StreamOutput {
+  return { kind: "stream", key, name, head: "", tail: "", from, size: 0, headEnd: null, leftOut: 0 };
 }
 
-/** Appends a text; `at` is where it begins in the cell's output, in bytes. */
-export function appendText(output: StreamOutput, text: string, at: number): StreamOutput {
+/** Appends a text. `bytes` is how much was written: more than the text has, if it comes without what it overwrote of itself. */
+export function appendText(output: StreamOutput, text: string, bytes = utf8Length(text)): StreamOutput {
   let { head, tail, headEnd, leftOut } = output;
+  const at = output.from + output.size;
+  const size = output.size + bytes;
   if (headEnd === null) {
     const room = HEAD - head.length;
-    if (text.length <= room) return { ...output, head: foldLastLine(head, text) };
-    const cut = cutBefore(text, Math.max(room, 0));
+    if (text.length <= room) return { ...output, size, head: foldLastLine(head, text) };
+    // Where in a text that was folded its parts were written nobody knows, so it is not cut.
+    const cut = bytes === utf8Length(text) ? cutBefore(text, Math.max(room, 0)) : 0;
     const first = text.slice(0, cut);
     head = foldLastLine(head, first);
     headEnd = at + utf8Length(first);
@@ -36,17 +43,17 @@ export function appendText(output: StreamOutput, text: string, at: number): Stre
   }
   tail = foldLastLine(tail, text);
   if (tail.length > 2 * TAIL) {
-    const cut = cutAfter(tail, tail.length - TAIL);
-    leftOut += utf8Length(tail.slice(0, cut));
-    tail = tail.slice(cut);
+    tail = tail.slice(cutAfter(tail, tail.length - TAIL));
+    leftOut = Math.max(0, output.from + size - headEnd - utf8Length(tail));
   }
-  return { ...output, head, tail, headEnd, leftOut };
+  return { ...output, size, head, tail, headEnd, leftOut };
 }
 
-/** Notes that the server left out a part, which begins at `from` in the cell's output. */
-export function skipText(output: StreamOutput, from: number, bytes: number): StreamOutput {
-  const tail = output.headEnd === null ? 0 : utf8Length(output.tail);
-  return { ...output, headEnd: output.headEnd ?? from, tail: "", leftOut: output.leftOut + tail + bytes };
+/** Notes that the server left out a part. */
+export function skipText(output: StreamOutput, bytes: number): StreamOutput {
+  const size = output.size + bytes;
+  const headEnd = output.headEnd ?? output.from + output.size;
+  return { ...output, size, headEnd, tail: "", leftOut: output.from + size - headEnd };
 }
 
 /** Where to cut a text so that at most `room` characters come before: after a line if there is one, and never within a character. */

@@ -95,7 +95,8 @@ interface EventFields {
     variables?: VariableChanges;
     checkpoint?: Protection;
   };
-  stream: MaybeOfCell & { name: StreamName; text: string };
+  /** The live view tells with `from` and `bytes` what was written, where the text is only what is left of it. */
+  stream: MaybeOfCell & { name: StreamName; text: string; from?: number; bytes?: number };
   display_data: MaybeOfCell & { data: MimeBundle; metadata: Metadata; display_id?: string };
   update_display_data: MaybeOfCell & { data: MimeBundle; metadata: Metadata; display_id: string };
   execute_result: MaybeOfCell & { execution_count: number; data: MimeBundle; metadata: Metadata };
@@ -153,6 +154,8 @@ export interface SessionBody {
   running: { cell: CellId; started_at_ms: Millis; deadline_at_ms: Millis; ceiling_at_ms: Millis } | null;
   queued: CellId[];
   execution_count: number;
+  /** Which log it has: another one if the session was deleted and made anew. */
+  log: string;
   head: Seq;
   first: Seq;
   opened_at_ms: Millis;

@@ -175,6 +175,52 @@ test("text of a flood is held as head and tail, and the rest is named by range",
   expect(output.head.length + output.leftOut + output.tail.length).toBe(written);
 });
 
+test("who comes late and is sent progress bars without what they overwrote knows where the rest was written", () => {
+  const bars = Array.from({ length: 10_000 }, (_, index) => `\r${String(index).padStart(5)} of 10000, and on it goes with much more to say`);
+  const lines = Array.from({ length: 30 }, (_, part) => Array.from({ length: 500 }, (_line, index) => `line ${part * 500 + index}\n`).join(""));
+  const written = [...bars, ...lines];
+  const all = written.join("");
+  const live = reduce(EMPTY, log(["cell_queued", { cell: "a", code: "", position: 0 }], ...written.map((text): [EventKind, Record<string, unknown>] => ["stream", { cell: "a", name: "stdout", text }])));
+  const late = reduce(EMPTY, log(
+    ["cell_queued", { cell: "a", code: "", position: 0 }],
+    ["stream", { cell: "a", name: "stdout", text: bars.at(-1) + (lines[0] ?? ""), from: 0, bytes: bars.join("").length + (lines[0]?.length ?? 0) }],
+    ...lines.slice(1).map((text): [EventKind, Record<string, unknown>] => ["stream", { cell: "a", name: "stdout", text }]),
+  ));
+  for (const notebook of [live, late]) {
+    const run = notebook.executions.get("a");
+    const [output] = run?.outputs ?? [];
+    if (output?.kind !== "stream" || output.headEnd === null) throw new Error("it is a stream with a gap");
+    expect(run?.written.stdout).toBe(all.length);
+    // What follows the head where it is read on, and what precedes the tail.
+    expect(output.leftOut).toBeGreaterThan(0);
+    expect(all.slice(0, output.headEnd).endsWith(output.head.slice(-1000))).toBe(true);
+    expect(all.slice(output.headEnd + output.leftOut)).toBe(output.tail);
+  }
+});
+
+test("where there is no cell to read from, what is left out is counted all the same", () => {
+  const events = log(...Array.from({ length: 400 }, (): [EventKind, Record<string, unknown>] => ["stream", { cell: null, name: "stdout", text: `${"x".repeat(999)}\n` }]));
+  const [output] = reduce(EMPTY, events).background;
+  if (output?.kind !== "stream") throw new Error("it is a stream");
+  expect(output.leftOut).toBeGreaterThan(0);
+  expect(output.head.length + output.leftOut + output.tail.length).toBe(400_000);
+});
+
+test("of a cell that is run again and again the last runs are known, wherever the log was cut", () => {
+  const runs = Array.from({ length: 3000 }, (_, index): [EventKind, Record<string, unknown>?][] => [
+    ["cell_queued", { cell: `r${index}`, code: "x", position: 0, origin: `${ORIGIN}x` }],
+    ["cell_started", { cell: `r${index}`, execution_count: index + 1, deadline_at_ms: 1, ceiling_at_ms: 1 }],
+    ["cell_finished", { cell: `r${index}`, status: "ok", state: { verdict: "kept" } }],
+  ]);
+  const events = log(...runs.flat());
+  const whole = reduce(EMPTY, events);
+  expect(whole.executions.size).toBeLessThan(1200);
+  expect(whole.executions.get("r2999")).toMatchObject({ status: "ok", count: 3000 });
+  let parts = EMPTY;
+  for (let at = 0; at < events.length; at += 7) parts = reduce(parts, events.slice(at, at + 7));
+  expect(parts).toEqual(whole);
+});
+
 test("what the server left out is a gap with its range, and what comes after it is counted from there", () => {
   const notebook = reduce(EMPTY, log(
     ["cell_queued", { cell: "a", code: "", position: 0 }],

@@ -4,15 +4,15 @@ import { appendText, emptyStream, utf8Length } from "../src/text.ts";
 import { random } from "./log.ts";
 
 test("a progress bar is one line, however often it was drawn", () => {
-  let output = emptyStream(1, "stderr");
-  for (let index = 0; index < 100_000; index += 1) output = appendText(output, `\r${index} of 100000`, 0);
+  let output = emptyStream(1, "stderr", 0);
+  for (let index = 0; index < 100_000; index += 1) output = appendText(output, `\r${index} of 100000`);
   expect(output.head.length).toBeLessThan(100);
   expect(plain(output.head)).toBe("99999 of 100000");
 });
 
 test("what a shorter text leaves of a longer one still stands", () => {
-  let output = emptyStream(1, "stdout");
-  for (const text of ["a long text\r", "short\r", "x"]) output = appendText(output, text, 0);
+  let output = emptyStream(1, "stdout", 0);
+  for (const text of ["a long text\r", "short\r", "x"]) output = appendText(output, text);
   expect(plain(output.head)).toBe("xhortg text");
 });
 
@@ -20,11 +20,11 @@ test("folding changes nothing of what is seen", () => {
   const next = random(3);
   const parts = ["\r", "\n", "ab", "xyz", "12345", "\x1b[31mred\x1b[0m", "\x1b[1mbold", "\x1b[K", "\r\n", "é"];
   for (let round = 0; round < 500; round += 1) {
-    let output = emptyStream(1, "stdout");
+    let output = emptyStream(1, "stdout", 0);
     let all = "";
     for (let index = 0; index < 12; index += 1) {
       const part = parts[Math.floor(next() * parts.length)] ?? "";
-      output = appendText(output, part, 0);
+      output = appendText(output, part);
       all += part;
     }
     expect(plain(output.head), JSON.stringify(all)).toBe(plain(all));
@@ -37,7 +37,7 @@ test("bytes are counted as the server counts them", () => {
 });
 
 test("no character is cut in two", () => {
-  const output = appendText(emptyStream(1, "stdout"), "🙂".repeat(200_000), 0);
+  const output = appendText(emptyStream(1, "stdout", 0), "🙂".repeat(200_000));
   expect(output.head.isWellFormed()).toBe(true);
   expect(output.tail.isWellFormed()).toBe(true);
   expect(utf8Length(output.head) + output.leftOut + utf8Length(output.tail)).toBe(800_000);

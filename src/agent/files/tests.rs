@@ -35,7 +35,13 @@ impl TestFiles {
     fn connect(&self, request: &FileRequest) -> Peer {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (slot, done) = std::sync::mpsc::channel::<()>();
-        serve(theirs, Vec::new(), Arc::clone(&self.workspace), slot);
+        serve(
+            theirs,
+            Vec::new(),
+            Arc::clone(&self.workspace),
+            Access::Full,
+            slot,
+        );
         let mut peer = Peer {
             stream: Some(ours),
             received: bytes::BytesMut::new(),
@@ -327,6 +333,25 @@ fn what_is_no_file_is_neither_read_nor_waited_for() {
 }
 
 #[test]
+fn who_may_only_read_changes_nothing() {
+    let files = TestFiles::new(u64::MAX);
+    fs::write(files.path("kept"), "x").unwrap();
+    for request in [write("kept"), write("new"), make("new"), delete("kept")] {
+        let (slot, done) = std::sync::mpsc::channel::<()>();
+        let mut peer = Peer {
+            stream: Some(serve_left(&files.path(""), slot).unwrap()),
+            received: bytes::BytesMut::new(),
+            done,
+        };
+        peer.send(Kind::FileRequest, &serde_json::to_vec(&request).unwrap());
+        peer.send(Kind::End, b"");
+        assert!(peer.done.recv().is_err(), "it is over without an answer");
+    }
+    assert_eq!(files.everything(), ["kept"]);
+    assert_eq!(fs::read(files.path("kept")).unwrap(), b"x");
+}
+
+#[test]
 fn a_file_comes_back_as_it_was_written() {
     let files = TestFiles::new(u64::MAX);
     let content: Vec<u8> = (0..3_000_000u32).map(|at| (at % 253) as u8).collect();
@@ -465,7 +490,13 @@ fn a_request_that_is_none_is_refused() {
     assert!(matches!(peer.answer(), FileAnswer::Entry { .. }));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (slot, done) = std::sync::mpsc::channel::<()>();
-    serve(theirs, Vec::new(), Arc::clone(&files.workspace), slot);
+    serve(
+        theirs,
+        Vec::new(),
+        Arc::clone(&files.workspace),
+        Access::Full,
+        slot,
+    );
     let mut peer = Peer {
         stream: Some(ours),
         received: bytes::BytesMut::new(),

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::reader::{Reader, live_page};
+use super::reader::{Reader, check_log, live_page};
 use super::view::ViewKind;
 use crate::api::Api;
 use crate::api::error::{ApiError, Code};
@@ -38,6 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct EventsParams {
     /// The last event that is known; 0 for none.
     after: Option<Seq>,
+    /// Which log that is of; not checked if not said.
+    log: Option<String>,
     /// How many at most.
     limit: Option<usize>,
     /// How long to wait when there is none.
@@ -54,6 +56,7 @@ pub(crate) struct EventsParams {
     params(
         ("session" = String, Path),
         ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said"),
+        ("log" = Option<String>, Query, description = "Which log `after` is of, as the session says it; not checked if not said"),
         ("limit" = Option<u32>, Query, description = "How many at most, 1 to 10000; 1000 if not said; not for a stream"),
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for an event when there is none, at most 600000; not for a stream"),
         ("view" = Option<String>, Query, description = "`live` for the live view; every event as it is, if not said"),
@@ -66,7 +69,7 @@ pub(crate) struct EventsParams {
         )),
         (status = 204, description = "For a stream that resumes: the session is over and all was seen"),
         (status = 404, description = "`unknown_session`", body = ref("#/components/schemas/ErrorBody")),
-        (status = 409, description = "`cursor_ahead` (with `head`)", body = ref("#/components/schemas/ErrorBody")),
+        (status = 409, description = "`cursor_ahead` (with `head`), `other_log` (with `log`)", body = ref("#/components/schemas/ErrorBody")),
         (status = 410, description = "`events_trimmed` (with `first_available`)", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
@@ -77,6 +80,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let log = api.sessions.log(&id).await?;
+    check_log(&log, params.log.as_deref())?;
     if !wants_stream(&headers) {
         return page(&log, &params, &api.config.stopping).await;
     }

@@ -33,7 +33,7 @@ pub(crate) struct ListParams {
     limit: Option<u32>,
 }
 
-/// The entries of a directory, by name.
+/// The entries of a directory, by name; also of a session that has ended.
 #[utoipa::path(
     get, path = "/v1/sessions/{session}/files", tag = "files",
     params(
@@ -46,7 +46,7 @@ pub(crate) struct ListParams {
         (status = 200, description = "Some of the entries", body = ref("#/components/schemas/FileList")),
         (status = 400, description = "`bad_path`, `bad_parameter`", body = ref("#/components/schemas/ErrorBody")),
         (status = 404, description = "`unknown_session`, `unknown_file`", body = ref("#/components/schemas/ErrorBody")),
-        (status = 409, description = "`wrong_kind`, `session_ended`, `no_kernel`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 409, description = "`wrong_kind`, `no_kernel`", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
 pub(crate) async fn list(
@@ -62,7 +62,7 @@ pub(crate) async fn list(
         "" | "." | "/" => String::new(),
         path => workspace_path(path)?,
     };
-    let files = api.sessions.find(&id).await?.files().await?;
+    let files = api.sessions.files_to_read(&id).await?;
     let (entries, more) = files.list(path, params.after, limit).await?;
     Ok(Json(FileList { entries, more }))
 }
@@ -76,7 +76,7 @@ pub(crate) struct ReadParams {
     stat: bool,
 }
 
-/// A file's content, or with `stat` what it is.
+/// A file's content, or with `stat` what it is; also of a session that has ended.
 ///
 /// One range is honoured, with `If-Range`; the entity tag changes with the file. It is sent as an attachment of no particular type, so that no browser renders it.
 #[utoipa::path(
@@ -93,7 +93,7 @@ pub(crate) struct ReadParams {
         (status = 304, description = "With `If-None-Match`: it has not changed"),
         (status = 400, description = "`bad_path`", body = ref("#/components/schemas/ErrorBody")),
         (status = 404, description = "`unknown_session`, `unknown_file`", body = ref("#/components/schemas/ErrorBody")),
-        (status = 409, description = "`wrong_kind`, `session_ended`, `no_kernel`", body = ref("#/components/schemas/ErrorBody")),
+        (status = 409, description = "`wrong_kind`, `no_kernel`", body = ref("#/components/schemas/ErrorBody")),
         (status = 416, description = "`bad_range` (with `bytes`)", body = ref("#/components/schemas/ErrorBody")),
     )
 )]
@@ -104,7 +104,7 @@ pub(crate) async fn download(
     Params(params): Params<ReadParams>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let files = api.sessions.find(&id).await?.files().await?;
+    let files = api.sessions.files_to_read(&id).await?;
     if params.stat {
         return Ok(Json(files.stat(path).await?).into_response());
     }
@@ -151,14 +151,7 @@ pub(crate) async fn head(
     SessionPath(id): SessionPath,
     FilePath(path): FilePath,
 ) -> Result<Response, ApiError> {
-    let entry = api
-        .sessions
-        .find(&id)
-        .await?
-        .files()
-        .await?
-        .stat(path)
-        .await?;
+    let entry = api.sessions.files_to_read(&id).await?.stat(path).await?;
     if entry.kind != FileKind::File {
         return Err(ApiError::new(Code::WrongKind, "it is not a file"));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::view::{Bounds, View, ViewKind};
+use crate::api::error::{ApiError, Code};
 use crate::model::event::Seq;
 use crate::session::StoredEvent;
 use crate::session::log::{EventLog, Page, ReadError, Subscription};
@@ -13,6 +14,18 @@ const SCANNED: usize = 64 * 1024 * 1024;
 /// How much of the log is read at a time for it.
 const EVENTS: usize = 1000;
 const BYTES: usize = 1024 * 1024;
+
+/// Refuses a cursor of another log. Sequence numbers alone cannot tell: every log has the small ones.
+///
+/// # Errors
+/// `wanted` is another log.
+pub(crate) fn check_log(log: &EventLog, wanted: Option<&str>) -> Result<(), ApiError> {
+    if wanted.is_none_or(|wanted| wanted == log.id()) {
+        return Ok(());
+    }
+    let text = "the session was deleted and made anew since; this cursor belongs to its former log, so begin again with after=0";
+    Err(ApiError::new(Code::OtherLog, text).with("log", log.id()))
+}
 
 /// A reader of a log.
 #[derive(Debug)]

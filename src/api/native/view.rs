@@ -46,7 +46,7 @@ pub(crate) struct LiveEnvelope {
     pub(crate) event: LiveEvent,
 }
 
-/// What only the live view says.
+/// What only the live view says, or says with more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum LiveEvent {
@@ -58,6 +58,20 @@ pub(crate) enum LiveEvent {
         first_seq: Seq,
         /// How much of each stream.
         streams: Vec<ElidedText>,
+    },
+    /// Text without what it overwrote of itself.
+    Stream {
+        /// The cell that wrote it, if any.
+        cell: Option<CellId>,
+        /// Where to.
+        name: StreamName,
+        /// What is left of it.
+        text: String,
+        /// Where in the cell's output of this stream it begins, in bytes. None where the reader began within the cell.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+        /// How much was written, in bytes: more than the text has.
+        bytes: u64,
     },
 }
 
@@ -282,24 +296,34 @@ impl View {
             self.ready.push(stored(gap.seq, &elided));
         }
         let mut merged: Option<Piece> = None;
-        for piece in self.pieces.drain(..count).collect::<Vec<_>>() {
+        for mut piece in self.pieces.drain(..count).collect::<Vec<_>>() {
             self.cost -= piece.cost();
             self.room = self.room.saturating_sub(piece.cost());
-            self.count(piece.name, piece.bytes);
+            piece.fold();
             match &mut merged {
+                // Of what was folded nobody can tell where in it something was written, so it stays short.
                 Some(last)
-                    if last.name == piece.name && last.text.len() + piece.text.len() <= MERGED =>
+                    if last.name == piece.name
+                        && last.text.len() + piece.text.len() <= MERGED
+                        && !last.is_folded()
+                        && !piece.is_folded() =>
                 {
-                    last.append(piece);
+                    last.join(piece);
                 }
                 _ => {
                     let done = merged.replace(piece);
-                    self.ready.extend(done.map(|piece| piece.event(self.cell)));
+                    self.hand_over(done);
                 }
             }
         }
-        self.ready
-            .extend(merged.map(|piece| piece.event(self.cell)));
+        self.hand_over(merged);
+    }
+
+    fn hand_over(&mut self, piece: Option<Piece>) {
+        let Some(piece) = piece else { return };
+        let from = self.written.map(|written| written[index(piece.name)]);
+        self.count(piece.name, piece.bytes);
+        self.ready.push(piece.event(self.cell, from));
     }
 
     fn elided(&mut self, gap: &Gap) -> LiveEnvelope {
@@ -337,15 +361,19 @@ impl Piece {
 
     /// Adds what follows. Folds it all when there is much that is new, so that a long progress bar stays short.
     fn append(&mut self, next: Self) {
-        self.text.push_str(&next.text);
-        self.bytes += next.bytes;
-        (self.seq, self.at_ms, self.whole) = (next.seq, next.at_ms, None);
+        self.join(next);
         if self
             .folded
             .is_some_and(|folded| self.text.len() >= 2 * folded + PIECE / 4)
         {
             self.fold();
         }
+    }
+
+    fn join(&mut self, next: Self) {
+        self.text.push_str(&next.text);
+        self.bytes += next.bytes;
+        (self.seq, self.at_ms, self.whole) = (next.seq, next.at_ms, None);
     }
 
     fn fold(&mut self) {
@@ -360,20 +388,36 @@ impl Piece {
         *length = self.text.len();
     }
 
-    fn event(mut self, cell: Option<CellId>) -> StoredEvent {
-        self.fold();
+    fn is_folded(&self) -> bool {
+        self.text.len() as u64 != self.bytes
+    }
+
+    fn event(self, cell: Option<CellId>, from: Option<u64>) -> StoredEvent {
+        let is_folded = self.is_folded();
         let Self {
             name,
             text,
+            bytes,
             seq,
             at_ms,
             whole,
             ..
         } = self;
-        whole.unwrap_or_else(|| {
-            let event = Event::Stream { cell, name, text };
-            stored(seq, &Envelope { seq, at_ms, event })
-        })
+        if let Some(whole) = whole {
+            return whole;
+        }
+        if is_folded {
+            let event = LiveEvent::Stream {
+                cell,
+                name,
+                text,
+                from,
+                bytes,
+            };
+            return stored(seq, &LiveEnvelope { seq, at_ms, event });
+        }
+        let event = Event::Stream { cell, name, text };
+        stored(seq, &Envelope { seq, at_ms, event })
     }
 }
 

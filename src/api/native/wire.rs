@@ -41,6 +41,8 @@ pub(crate) struct SessionBody {
     pub(crate) queued: Vec<CellId>,
     /// The number of the last counted cell.
     pub(crate) execution_count: u32,
+    /// Which log it has: another one if the session was deleted and made anew. To be given with a cursor.
+    pub(crate) log: String,
     /// The last position of its log.
     pub(crate) head: Seq,
     /// The first position of its log that is still there.
@@ -164,6 +166,8 @@ pub(crate) struct ExecuteBody {
     extend_on_progress_ms: Option<u64>,
     /// An idempotency key, at most 256 bytes: submitting it again returns the first cell instead of running it twice.
     key: Option<String>,
+    /// Only if this cell runs, waits, ended well or was taken out of the queue; refused if it failed or was not run.
+    after: Option<CellId>,
     /// Who sends it, at most 256 bytes; comes back in the event.
     origin: Option<String>,
 }
@@ -198,6 +202,7 @@ impl ExecuteBody {
             limit: self.limit_ms.map(Duration::from_millis),
             extend_on_progress: self.extend_on_progress_ms.map(Duration::from_millis),
             key: key.or(self.key),
+            after: self.after,
             origin: self.origin,
             client: None,
         })
@@ -422,6 +427,7 @@ impl From<SessionView> for SessionBody {
             running: view.running.map(Into::into),
             queued: view.queued,
             execution_count: view.execution_count,
+            log: view.log.to_string(),
             head: view.head,
             first: view.first,
             opened_at_ms: view.opened_at_ms,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
 use super::commands::{Op, Reply, carry_out, parse};
-use super::reader::Reader;
+use super::reader::{Reader, check_log};
 use super::view::ViewKind;
 use crate::api::Api;
 use crate::api::auth::SUBPROTOCOL;
@@ -46,6 +46,8 @@ pub(crate) struct WsParams {
     /// The last event that is known; 0 for none.
     #[serde(default)]
     after: Seq,
+    /// Which log that is of; not checked if not said.
+    log: Option<String>,
     /// What to be sent of what comes after it; every event if not said.
     view: Option<ViewKind>,
 }
@@ -53,12 +55,13 @@ pub(crate) struct WsParams {
 /// A WebSocket: one event per text message out, commands in.
 ///
 /// See `/v1/schema/events.json` and `/v1/schema/commands.json`. Close codes: 1000 the session has ended, 1001 the server is stopping, 1007 not UTF-8,
-/// 1009 message too long, 4408 nothing heard for a minute, 4409 the cursor is ahead of the log, 4410 the events after it were trimmed.
+/// 1009 message too long, 4408 nothing heard for a minute, 4409 the cursor is ahead of the log or of another log, 4410 the events after it were trimmed.
 #[utoipa::path(
     get, path = "/v1/sessions/{session}/ws", tag = "events",
     params(
         ("session" = String, Path),
         ("after" = Option<u64>, Query, description = "The last event that is known; 0, the beginning, if not said"),
+        ("log" = Option<String>, Query, description = "Which log `after` is of, as the session says it; not checked if not said"),
         ("view" = Option<String>, Query, description = "`live` for the live view; every event as it is, if not said"),
     ),
     responses(
@@ -90,7 +93,11 @@ pub(crate) async fn connect(
         .read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| {
         let socket = socket.map(|message| message.map_err(|error| read_failure(&error)));
-        let events = LogEvents(Reader::new(&log, params.after, params.view));
+        let events = LogEvents {
+            // Said on the connection: a browser hears nothing of an upgrade that is refused.
+            refusal: check_log(&log, params.log.as_deref()).err(),
+            reader: Reader::new(&log, params.after, params.view),
+        };
         let carry_out = |op| {
             let session = session.clone();
             async move {
@@ -109,14 +116,21 @@ pub(crate) async fn connect(
 }
 
 /// The log as the loop reads it.
-struct LogEvents(Reader);
+struct LogEvents {
+    /// Why there is nothing to read.
+    refusal: Option<ApiError>,
+    reader: Reader,
+}
 
 impl Events for LogEvents {
     async fn next(&mut self) -> Result<Option<Vec<Message>>, ApiError> {
         let text = |event: StoredEvent| {
             Message::Text(Utf8Bytes::try_from(event.json).expect("stored events are JSON"))
         };
-        let batch = self.0.next().await?;
+        if let Some(refusal) = self.refusal.take() {
+            return Err(refusal);
+        }
+        let batch = self.reader.next().await?;
         Ok(batch.map(|events| events.into_iter().map(text).collect()))
     }
 

@@ -9,8 +9,8 @@ use super::acts::Act;
 use super::commands::extended;
 use super::running::{InputWait, Running, Stopping};
 use crate::model::event::{
-    Cause, CellStatus, Event, ExtendReason, InputOutcome, InterruptReason, Protection, Rung, Seq,
-    Verdict,
+    Cause, CellStatus, Envelope, Event, ExtendReason, InputOutcome, InterruptReason, Protection,
+    Rung, Seq, Verdict,
 };
 use crate::model::id::CellId;
 use crate::model::output::VariableChanges;
@@ -18,7 +18,7 @@ use crate::protocol::kernel::{
     Execute, ExecuteReply, Message, NumberedReply, ReplyStatus, Request,
 };
 use crate::session::clock::{at_ms, millis, unix_ms};
-use crate::session::command::CellRequest;
+use crate::session::command::{CellRequest, Denied, SessionError};
 use crate::session::deadline::Deadline;
 use crate::session::queue::Waiting;
 
@@ -290,6 +290,44 @@ impl Actor {
         self.idle_since = Instant::now();
     }
 
+    /// Refuses what was to run after a cell that has gone wrong: it would have been aborted with the queue, had it come in time.
+    pub(super) async fn check_went_well(&mut self, cell: CellId) -> Result<(), SessionError> {
+        let is_running = self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.cell == cell);
+        if is_running || self.queue.cells().any(|waiting| waiting == cell) {
+            return Ok(());
+        }
+        // Its end may not be in the store yet.
+        let pending = self.pending.iter().find(|event| ends(event, cell)).cloned();
+        let end = match pending {
+            Some(event) => Some(event),
+            None => {
+                let row = self.store.cell(self.key, cell).await?;
+                let row = row.ok_or(Denied::UnknownCell(cell))?;
+                let finished = row.finished.unwrap_or(row.queued);
+                let events = self
+                    .store
+                    .read(self.key, finished - 1, 1, usize::MAX)
+                    .await?;
+                events
+                    .first()
+                    .and_then(|event| serde_json::from_slice::<Envelope>(&event.json).ok())
+                    .map(|envelope| envelope.event)
+                    .filter(|event| ends(event, cell))
+            }
+        };
+        match end {
+            Some(Event::CellFinished { status, cause, .. })
+                if status != CellStatus::Ok && cause != Some(Cause::Cancelled) =>
+            {
+                Err(Denied::EarlierFailed(cell).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Begins to stop the running cell. Does nothing if that has begun.
     pub(super) fn stop_cell(&mut self, reason: InterruptReason) {
         let Some(running) = self
@@ -415,4 +453,8 @@ pub(super) fn aborted(cell: CellId, cause: Cause) -> Event {
         payload: Vec::new(),
         checkpoint: None,
     }
+}
+
+fn ends(event: &Event, of: CellId) -> bool {
+    matches!(event, Event::CellFinished { cell, .. } if *cell == of)
 }

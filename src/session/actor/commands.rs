@@ -90,6 +90,9 @@ impl Actor {
         {
             return self.duplicate(&row, &request).await;
         }
+        if let Some(after) = request.after {
+            self.check_went_well(after).await?;
+        }
         let limit = self.limit(&request)?;
         if self.queue.is_full() {
             return Err(Denied::QueueFull {

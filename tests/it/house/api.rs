@@ -2,6 +2,7 @@
 
 mod cells;
 mod events;
+mod files;
 mod jupyter;
 mod output;
 mod refusals;

@@ -58,6 +58,43 @@ async fn an_error_aborts_the_cells_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_to_run_after_a_cell_that_went_wrong_is_refused_though_it_comes_late() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    let after = |cell, script: &str| CellRequest {
+        after: Some(cell),
+        ..CellRequest::new(script)
+    };
+    let well = client.run("print one").await;
+    let waits = client.execute("wait").await.cell;
+    client.handle.execute(after(well, "print a")).await.unwrap();
+    client.handle.execute(after(waits, "x")).await.unwrap();
+    let taken_out = client.execute("print never").await.cell;
+    client.handle.cancel(taken_out).await.unwrap();
+    client.handle.interrupt(None).await.unwrap();
+    client
+        .wait_until(|event| {
+            event.cell() == Some(waits)
+                && matches!(event, evercell::model::event::Event::CellFinished { .. })
+        })
+        .await;
+    let late = denied(client.handle.execute(after(waits, "print b")).await);
+    assert_eq!(late, Denied::EarlierFailed(waits));
+    let failed = client.run("error ZeroDivisionError division by zero").await;
+    let late = denied(client.handle.execute(after(failed, "print c")).await);
+    assert_eq!(late, Denied::EarlierFailed(failed));
+    client
+        .handle
+        .execute(after(taken_out, "print d"))
+        .await
+        .unwrap();
+    client.run("print last").await;
+    let unknown = evercell::model::id::CellId::new();
+    let refused = denied(client.handle.execute(after(unknown, "print e")).await);
+    assert_eq!(refused, Denied::UnknownCell(unknown));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_queue_has_a_bound_and_says_so() {
     let house = House::new().await;
     let mut client = house.session("s").await;

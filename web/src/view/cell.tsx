@@ -46,7 +46,7 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
     node.scrollIntoView({ block: "nearest" });
   }, [isSelected, mode]);
   const isText = cell.kind === "markdown";
-  const state = waiting !== null ? "queued" : isRunning ? "running" : (run?.status ?? "new");
+  const state = waiting !== null || cell.isUnsent ? "queued" : isRunning ? "running" : (run?.status ?? "new");
   const isShownAsText = isText && !isOpened && cell.source.trim() !== "";
   const label = `${isText ? "Text" : "Code"} cell ${index + 1}`;
   return (
@@ -85,8 +85,8 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
             <p><strong>This cell was edited elsewhere at the same time.</strong> The later text is above; this is the other one:</p>
             <pre class="text" tabIndex={0}>{other.text}</pre>
             <p class="told-tools">
-              <button type="button" class="button" onClick={() => { session.edit(cell.id, other.text ?? ""); session.dismissOther(cell.id, other); }}>Use this one</button>
-              <button type="button" class="button" onClick={() => { session.insert(index + 1, cell.kind, other.text ?? "", "command"); session.dismissOther(cell.id, other); }}>Keep as a cell</button>
+              <button type="button" class="button" onClick={() => { session.edit(cell.id, other.text); session.dismissOther(cell.id, other); }}>Use this one</button>
+              <button type="button" class="button" onClick={() => { session.insert(index + 1, cell.kind, other.text, "command"); session.dismissOther(cell.id, other); }}>Keep as a cell</button>
               <button type="button" class="button" onClick={() => session.dismissOther(cell.id, other)}>Dismiss</button>
             </p>
           </aside>
@@ -96,6 +96,12 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
           <p class="quiet-note waiting-note">
             <span>{cell.position === 1 ? "Next to run" : `Waiting: ${plural(cell.position - 1, "cell")} before it`}</span>
             <button type="button" class="link" onClick={() => session.cancel(waiting.cell)}>Take out of the queue</button>
+          </p>
+        )}
+        {cell.isUnsent && (
+          <p class="quiet-note waiting-note">
+            <span>Will be sent as soon as the server takes it</span>
+            <button type="button" class="link" onClick={() => session.unsend(cell.id)}>Do not run it</button>
           </p>
         )}
         {run !== null && !isText && (
@@ -123,9 +129,9 @@ export const Cell = memo(function Cell({ session, cell, index, isSelected, mode,
   );
 });
 
-function Count({ cell: { run, waiting } }: { cell: ShownCell }): JSX.Element {
-  const text = waiting !== null ? "[…]" : run?.status === "running" ? "[*]" : run?.count !== null && run?.count !== undefined ? `[${run.count}]` : "[ ]";
-  const spoken = waiting !== null ? "waiting" : run === null ? "not run" : run.status === "running" ? "running" : `run ${run.count ?? ""}, ${run.status}`;
+function Count({ cell: { run, waiting, isUnsent } }: { cell: ShownCell }): JSX.Element {
+  const text = waiting !== null || isUnsent ? "[…]" : run?.status === "running" ? "[*]" : run?.count !== null && run?.count !== undefined ? `[${run.count}]` : "[ ]";
+  const spoken = waiting !== null || isUnsent ? "waiting" : run === null ? "not run" : run.status === "running" ? "running" : `run ${run.count ?? ""}, ${run.status}`;
   return <span class="count"><span aria-hidden="true">{text}</span><span class="visually-hidden">{spoken}</span></span>;
 }
 

@@ -207,6 +207,8 @@ function Picture({ session, form, output }: { session: Session; form: Extract<Fo
         <Button icon="expand" label="Open figure" onClick={() => { if (address !== null) session.showPicture(address, label); }} />
         {form.type === "image/png" && (
           <Button icon="copy" label="Copy figure" onClick={() => {
+            // A page that came without TLS from another host has no clipboard.
+            if (!window.isSecureContext) return session.complain(new Error("a browser copies pictures only from pages that came by HTTPS; save the figure instead"));
             navigator.clipboard.write([new ClipboardItem({ [blob.type]: blob })]).then(() => session.toast("Figure copied"), (error: unknown) => session.complain(error));
           }} />
         )}

@@ -38,7 +38,7 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
   const { notebook, cells, selected, mode, opened } = view;
   const chosen = new Set(session.chosen());
   // Cells wait for the notebook's first reading, so that nothing jumps.
-  const isReady = view.isCaughtUp && (view.saved.state !== "loading" || view.link.state !== "live");
+  const isReady = view.isCaughtUp && (view.saved.state !== "loading" || (view.link.state !== "live" && view.link.state !== "ended"));
   const early = notebook.notices.filter((notice) => notice.after === null && notice.kind !== "reopened");
   return (
     <div class={`page ${panel === null ? "" : "with-panel"}`}>
@@ -66,7 +66,8 @@ export function SessionPage({ api, id, onLogin }: { api: Api; id: string; onLogi
           <Cell key={cell.id} session={session} cell={cell} index={index} isChosen={chosen.size > 1 && chosen.has(cell)} isFolded={view.folded.has(cell.id)} hasLineNumbers={view.hasLineNumbers} imported={view.imported.get(cell.id)} isLast={index === cells.length - 1} isSelected={cell.id === selected}
             mode={cell.id === selected ? mode : null} isOpened={opened.has(cell.id)} />
         ))}
-        {isReady && cells.length === 0 && view.link.state !== "refused" && <FirstRun session={session} view={view} />}
+        {isReady && cells.length === 0 && view.link.state === "ended" && <p class="quiet-note center">There are no cells in this notebook.</p>}
+        {isReady && cells.length === 0 && view.link.state !== "refused" && view.link.state !== "ended" && <FirstRun session={session} view={view} />}
         {!isReady && cells.length === 0 && view.link.state !== "refused" && <p class="quiet-note center">Opening…</p>}
         {notebook.background.length > 0 && (
           <section class="background" aria-label="Written between cells">
@@ -108,6 +109,7 @@ function Status({ view: { notebook, link, saved, body } }: { view: View }): JSX.
       <span class={`pill ${isLive ? notebook.status : "unknown"}`} title={title}>{isLive ? text : "Not connected"}</span>
       {waiting > 0 && <span class="waiting">{waiting} waiting</span>}
       {saved.state === "here" && <span class="saved here" title={saved.why}>Kept in this browser only</span>}
+      {saved.state === "unkept" && <span class="saved here" role="alert" title={saved.why}>Not kept: do not close this page</span>}
       {saved.state === "saving" && <span class="saved">Saving…</span>}
     </div>
   );

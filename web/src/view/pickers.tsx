@@ -3,9 +3,10 @@
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { bytesOf } from "../output/mime.ts";
+import { isRecord } from "../output/nbformat.ts";
 import type { BundleOutput } from "../reduce.ts";
 import type { Session } from "../session.ts";
-import { formatted, isRecord, numberIn, numbersIn, textIn, textsIn, type Widget } from "../widgets/model.ts";
+import { formatted, numberIn, numbersIn, textIn, textsIn, type Widget } from "../widgets/model.ts";
 import { Outputs } from "./outputs.tsx";
 import { isOff, Line, named, optionsOf, useChange } from "./widget.tsx";
 

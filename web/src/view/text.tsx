@@ -89,7 +89,7 @@ export const Stream = memo(function Stream({ session, cell, output, isRunning }:
       <pre ref={box} class={`text ${isWhole ? "whole" : ""}`} {...(isTall ? { tabIndex: 0, role: "region", "aria-label": output.name === "stderr" ? "Standard error" : "Printed text" } : {})}
         onScroll={({ currentTarget: { scrollTop, clientHeight, scrollHeight } }) => { isAtEnd.current = scrollTop + clientHeight > scrollHeight - 24; }}>
         {cell === null ? <LongText text={output.head} name={`${output.name}.txt`} /> : <AnsiText text={output.head} />}
-        {output.leftOut > 0 && cell !== null && <Gap session={session} cell={cell} output={output} />}
+        {output.leftOut > 0 && (cell !== null ? <Gap session={session} cell={cell} output={output} /> : <span class="gap"><span>{bytes(output.leftOut)} are left out here; the session’s log has them</span></span>)}
         <AnsiText text={output.tail} />
       </pre>
       {isTall && (

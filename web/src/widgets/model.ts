@@ -3,6 +3,7 @@
 // A change that somebody makes on a page goes to the kernel, and so into the log: every page has it from there. What the kernel echoes of it is
 // passed over, since of a slider that moves on it would come late.
 
+import { isRecord, outputsOf } from "../output/nbformat.ts";
 import type { Output } from "../reduce.ts";
 import type { CellId, EventOf, Seq } from "../wire.ts";
 
@@ -138,33 +139,12 @@ export function catcher(widgets: Pick<Widgets, "all" | "catching">, cell: CellId
   return found === undefined ? undefined : widgets.all.get(found.widget);
 }
 
-/** Outputs that the kernel put into an `Output` by itself, in the form of notebooks. The log has them in no events of their own, so none of them can be far. */
+/** Outputs that the kernel put into an `Output` by itself. */
 function shownBy(value: unknown): readonly Output[] {
-  if (!Array.isArray(value)) return [];
-  return value.slice(-200).flatMap((one: unknown, key): Output[] => {
-    if (!isRecord(one)) return [];
-    switch (one["output_type"]) {
-      case "stream":
-        return [{ kind: "stream", key, name: one["name"] === "stderr" ? "stderr" : "stdout", head: textIn(one, "text"), tail: "", headEnd: null, leftOut: 0 }];
-      case "display_data":
-      case "execute_result": {
-        const [data, metadata] = [one["data"], one["metadata"]];
-        return [{ kind: "bundle", key, data: isRecord(data) ? data : {}, metadata: isRecord(metadata) ? metadata : {}, displayId: null, isResult: false, seq: 0, weight: 0 }];
-      }
-      case "error": {
-        const traceback = one["traceback"];
-        return [{ kind: "error", key, seq: 0, weight: 0, ename: textIn(one, "ename"), evalue: textIn(one, "evalue"), traceback: Array.isArray(traceback) ? traceback.map(String) : [] }];
-      }
-      default: return [];
-    }
-  });
+  return Array.isArray(value) ? outputsOf(value.slice(-200)) : [];
 }
 
 // --- what a state says, none of which is to be believed ----------------------------------------------------------------------
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 export function textIn(state: WidgetState, key: string): string {
   const value = state[key];

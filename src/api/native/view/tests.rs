@@ -72,6 +72,10 @@ fn a_thousand_updates_of_a_progress_bar_are_one_event_for_who_comes_late() {
     assert_eq!(sent.len(), 3);
     assert_eq!(sent[1]["text"], "\r1000 of 1000");
     assert_eq!(
+        (&sent[1]["from"], &sent[1]["bytes"]),
+        (&json!(0), &json!(1001 * 13))
+    );
+    assert_eq!(
         (&sent[1]["seq"], &sent[1]["at_ms"]),
         (&json!(1002), &json!(2002))
     );
@@ -222,6 +226,13 @@ proptest! {
             let key = |json: &Value| (json["cell"].to_string(), json["name"].to_string());
             match json["event"].as_str().unwrap() {
                 "stream" => {
+                    let begins = written.get(&key(&json)).map_or(0, String::len) as u64;
+                    let bytes: usize = covered.iter().map(|one| parse(one)["text"].as_str().unwrap().len()).sum();
+                    // Who was sent less than was written is told so, and where it was.
+                    prop_assert_eq!(json["bytes"].as_u64().unwrap_or(json["text"].as_str().unwrap().len() as u64), bytes as u64);
+                    if json.get("bytes").is_some() {
+                        prop_assert_eq!(json["from"].as_u64(), (!began_within).then_some(begins));
+                    }
                     for one in covered.iter().map(parse) {
                         prop_assert_eq!(&one["event"], "stream");
                         prop_assert_eq!(key(&one), key(&json));

@@ -163,3 +163,37 @@ async fn sessions_are_listed_page_by_page() {
         (&json!("c"), &json!(false))
     );
 }
+
+#[tokio::test]
+async fn a_cursor_of_a_log_that_is_no_more_is_refused_though_the_new_one_reaches_so_far() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let log = async || {
+        let body = server.call("GET", "/v1/sessions/a", "").await.json();
+        body["log"].as_str().unwrap().to_owned()
+    };
+    let former = log().await;
+    assert_eq!(
+        server.call("DELETE", "/v1/sessions/a", "").await.outcome(),
+        "204 -"
+    );
+    server.open("a").await;
+    let now = log().await;
+    assert_ne!(former, now);
+    let events = async |log: &str, accept: &str| {
+        let path = format!("/v1/sessions/a/events?after=1&log={log}");
+        let headers = [("accept", accept)];
+        server
+            .send(super::request("GET", &path, "", &headers))
+            .await
+    };
+    for accept in ["application/json", "text/event-stream"] {
+        let refused = events(&former, accept).await;
+        assert_eq!(refused.outcome(), "409 other_log", "{accept}");
+        assert_eq!(refused.json()["error"]["log"], json!(now));
+    }
+    assert_eq!(events(&now, "application/json").await.outcome(), "200 -");
+    // The end of a session is not the end of its log.
+    server.house.sessions.stop().await;
+    assert_eq!(log().await, now);
+}

@@ -125,6 +125,23 @@ async fn a_socket_resumes_after_its_cursor() {
 }
 
 #[tokio::test]
+async fn a_socket_for_another_log_is_told_so_and_closed() {
+    let server = Server::new().await;
+    server.open("a").await;
+    let address = listen(&server).await;
+    let mut stream = connect(&address, "/v1/sessions/a/ws?after=1&log=another").await;
+    assert_eq!(hear(&mut stream).await["error"]["code"], "other_log");
+    assert_eq!(hear_close(&mut stream).await, 4409);
+    let body = server.call("GET", "/v1/sessions/a", "").await.json();
+    let path = format!(
+        "/v1/sessions/a/ws?after=1&log={}",
+        body["log"].as_str().unwrap()
+    );
+    let mut stream = connect(&address, &path).await;
+    assert_eq!(hear(&mut stream).await["seq"], 2);
+}
+
+#[tokio::test]
 async fn every_command_has_its_reply() {
     let server = Server::new().await;
     server.open("a").await;
