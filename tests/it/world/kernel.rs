@@ -363,3 +363,24 @@ async fn widgets_speak_both_ways() {
     assert_eq!(reply["ok"], true, "{reply}");
     assert_eq!(server.prints("s", "print(slider.value)").await, "9\n");
 }
+
+#[tokio::test]
+async fn a_value_arrives_whole_or_is_refused_and_the_variables_stay() {
+    let server = Server::start().await;
+    server.open("s").await;
+    // Longer than what waits between sandbox and server at any time.
+    let long = server.run("s", "x = 'v' * 20_000_000\nx").await;
+    assert_eq!(long["status"], "ok", "{long}");
+    let seq = long["result"]["seq"].as_u64().unwrap();
+    let event = server.get(&format!("/v1/sessions/s/events/{seq}")).await;
+    let event = event.json();
+    let text = event["data"]["text/plain"].as_str().unwrap();
+    assert_eq!(text.len(), 20_000_002);
+    let longer = server.run("s", "y = 'v' * 70_000_000\ny").await;
+    assert_eq!(longer["error"]["ename"], "ValueError");
+    assert_eq!(longer["state"]["verdict"], "kept");
+    assert_eq!(
+        server.prints("s", "print(len(x), len(y))").await,
+        "20000000 70000000\n"
+    );
+}
