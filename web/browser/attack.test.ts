@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { BrowserContext, Page } from "playwright-core";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, holds, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -270,6 +270,23 @@ const ASKING = `<input id="field"><p>an output that asks</p><p><a href="https://
     for (const port of [port1, window.stolen]) if (port) port.postMessage({ url });
   }, 20);
 </script>`;
+
+test("an output that takes the keyboard from somebody who types is stopped, and the typing goes on", async () => {
+  const page = await openSession(await visitor(), freshName("keyboard"));
+  const thief = "<p>a quiet output</p><input id='field'><script>setInterval(() => document.getElementById('field').focus(), 10)</script>";
+  await runCell(page, `from IPython.display import HTML\nHTML(${JSON.stringify(thief)})`);
+  await page.frameLocator(".frame").getByText("a quiet output").waitFor();
+  await page.locator(".cm-content").first().click();
+  await page.getByText("This output took the keyboard from somebody who was typing, so it was stopped.").waitFor();
+  expect(await page.locator(".frame").count()).toBe(0);
+  await page.keyboard.insertText("# what is typed");
+  await holds(page, "# what is typed");
+  // Who clicks into an output wants it to have the keyboard.
+  await page.getByRole("button", { name: "Draw it again" }).click();
+  await page.frameLocator(".frame").locator("input").click();
+  await page.keyboard.insertText("for the output");
+  expect(await page.frameLocator(".frame").locator("input").inputValue()).toBe("for the output");
+});
 
 test("an output puts no question in the way of what is done beside it, and none in the place of another one", async () => {
   const context = await visitor();

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { fromFrame, linkOf, type Theme, type ToFrame } from "../frame/messages.ts";
 import type { Session } from "../session.ts";
 import { useDark } from "./hooks.ts";
+import { watchKeyboard } from "./keyboard.ts";
 
 /** What a frame may do. Never `allow-same-origin`: with it, an output could do all that the page can. */
 export const SANDBOX = "allow-scripts";
@@ -35,6 +36,7 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
   const now = useRef({ drawing, isDark });
   now.current = { drawing, isDark };
   const isStarted = useRef(false);
+  const [isStopped, setStopped] = useState(false);
   const send = (message: Drawing | { type: "theme" }): void => {
     // The frame's origin is opaque and cannot be named; what is sent is what the frame is there to draw.
     element.current?.contentWindow?.postMessage({ ...message, theme: themeOf(now.current.isDark) }, "*");
@@ -63,12 +65,25 @@ export function Frame({ session, drawing, title }: { session: Session; drawing: 
     addEventListener("message", listen, { signal: gone.signal });
     return () => gone.abort();
   }, [session]);
+  useEffect(() => watchKeyboard(() => element.current, (from) => {
+    setStopped(true);
+    // The frame goes first, else it would take the keyboard once more.
+    setTimeout(() => from.focus({ preventScroll: true }));
+  }), []);
   useEffect(() => {
     if (isStarted.current) send(drawing);
   }, [drawing]);
   useEffect(() => {
     if (isStarted.current) send({ type: "theme" });
   }, [isDark]);
+  if (isStopped) {
+    const again = (): void => {
+      starts.current = 0;
+      isStarted.current = false;
+      setStopped(false);
+    };
+    return <p class="quiet-note" role="alert">This output took the keyboard from somebody who was typing, so it was stopped. <button type="button" class="link" onClick={again}>Draw it again</button></p>;
+  }
   return (
     <iframe ref={element} class="frame" title={title} sandbox={SANDBOX} src="/frame.html" loading="lazy" referrerpolicy="no-referrer"
       style={{ height: `${height}px` }} scrolling={height >= TALLEST ? "auto" : "no"} />
