@@ -9,6 +9,7 @@ import { Api } from "./api.ts";
 import * as token from "./token.ts";
 import { Boundary, Broken } from "./view/broken.tsx";
 import { Home, Login } from "./view/home.tsx";
+import { followKeyboard } from "./view/keyboard.ts";
 import { SessionPage } from "./view/page.tsx";
 
 function sessionOfAddress(): string | null {
@@ -54,6 +55,7 @@ async function start(): Promise<void> {
   // A server that asks for no token is found out by asking it: an empty one is tried first.
   const secret = token.takeFromAddress() ?? token.kept() ?? (await token.askOthers()) ?? "";
   token.share();
+  followKeyboard();
   render(<Boundary><App first={secret} /></Boundary>, root);
 }
 

@@ -9,10 +9,13 @@ const AT_ONCE = 50;
 /** How long after a key somebody is still typing, so that a pointer that rests on a frame has not clicked there. */
 const TYPING = 300;
 
-addEventListener("focusout", ({ target }) => {
-  left = target instanceof HTMLElement && target.matches("input, textarea, [contenteditable='true']") ? { element: target, at: performance.now() } : null;
-}, true);
-addEventListener("keydown", ({ key }) => { lastKey = { isTab: key === "Tab", at: performance.now() }; }, true);
+/** Follows who has the keyboard, from the page's beginning on. */
+export function followKeyboard(): void {
+  addEventListener("focusout", ({ target }) => {
+    left = target instanceof HTMLElement && target.matches("input, textarea, [contenteditable='true']") ? { element: target, at: performance.now() } : null;
+  }, true);
+  addEventListener("keydown", ({ key }) => { lastKey = { isTab: key === "Tab", at: performance.now() }; }, true);
+}
 
 /** Says what somebody was typing in when a frame takes the keyboard, and neither pointer nor Tab has led there. */
 export function watchKeyboard(frame: () => HTMLIFrameElement | null, onTaken: (from: HTMLElement) => void): () => void {
