@@ -54,8 +54,7 @@ test("an agent's cells appear beside one's own, and both go on in one notebook",
   await ask(inject("url"), "POST", `/v1/sessions/${name}/run`, { code: "print('the agent saw', x)", origin: "an agent" });
   await shows(page, "the agent saw 1");
   await shows(page, "run by an agent");
-  const sources = await page.locator(".cell .cm-content").allInnerTexts();
-  expect(sources.map((text) => text.trim())).toEqual(["x = 1", "print('the agent saw', x)", "# not run yet"]);
+  await expect.poll(async () => (await page.locator(".cell .cm-content").allInnerTexts()).map((text) => text.trim())).toEqual(["x = 1", "print('the agent saw', x)", "# not run yet"]);
 });
 
 test("a rich conversation: tables, figures, progress, colours, formulas, text", async () => {
