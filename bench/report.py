@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -131,15 +131,18 @@ def table(results: dict[str, Samples]) -> str:
 
 
 def like_for_like(results: dict[str, Samples]) -> str:
-    """The figures of both servers over the same protocol."""
-    return columns(results, {"Evercell": SAME_PROTOCOL, **GATEWAY})
+    """The figures of both servers over the same protocol, as far as there are both."""
+    both = [figure for figure in FIGURES if cell(figure, results, SAME_PROTOCOL)]
+    return columns(results, {"Evercell": SAME_PROTOCOL, **GATEWAY}, both)
 
 
-def columns(results: dict[str, Samples], systems: dict[str, tuple[str, ...]]) -> str:
+def columns(
+    results: dict[str, Samples], systems: dict[str, tuple[str, ...]], figures: Sequence[Figure] = FIGURES
+) -> str:
     """A table in Markdown: systems by the title of their column, and the first one's ratio to the gateway."""
     head = ["", *systems, "ratio"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for figure in FIGURES:
+    for figure in figures:
         ours, *others = (cell(figure, results, names) for names in systems.values())
         if ours is None and not any(others):
             continue
