@@ -13,10 +13,14 @@ from pygments.formatters import terminal256
 from pygments.lexers import PythonLexer
 
 
+@functools.cache
+def _lexer():
+    # Compiles some hundred expressions: at the first traceback, not at the start.
+    return PythonLexer(stripnl=False)
+
+
 class _Marked:
     """A lexer for one text: Python's, with the tokens that lie in `ranges` marked as executing."""
-
-    lexer = PythonLexer(stripnl=False)
 
     def __init__(self, ranges):
         self.ranges = ranges
@@ -24,7 +28,7 @@ class _Marked:
     def get_tokens(self, text):
         """Yields kinds of tokens and their texts, as pygments wants them."""
         at = 0
-        for kind, piece in self.lexer.get_tokens(text):
+        for kind, piece in _lexer().get_tokens(text):
             marked = any(start <= at < end for start, end in self.ranges)
             yield (kind.ExecutingNode if marked else kind), piece
             at += len(piece)

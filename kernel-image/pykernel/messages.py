@@ -27,7 +27,6 @@ class Ready(Message):
     type = "ready"
     pid: int
     python: str
-    packages: dict[str, str]
     preload: list[str]
     # Whether this is a twin that was woken, and how many cells its variables have seen.
     restored: bool = False

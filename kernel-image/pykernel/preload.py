@@ -11,7 +11,6 @@ made while somebody waits begins with the shell alone, and imports what its cell
 import contextlib
 import gc
 import importlib
-import importlib.metadata
 import io
 import os
 import platform
@@ -140,6 +139,8 @@ def warm(shell, kernel):
         kernel.inspect({"code": "len", "cursor": 3})
         kernel.is_complete({"code": "1"})
     clean(shell)
+    fonts.close()
+    gc.collect()
     return loaded
 
 
@@ -181,10 +182,9 @@ def clean(shell):
 
 
 def freeze():
-    """Puts all objects out of the collector's reach: a collection in a child then writes to none."""
-    fonts.close()
-    gc.collect()
+    """Lets the collector work, and puts all objects out of its reach: one in a child writes to none."""
     gc.freeze()
+    gc.enable()
     linux.collapse_memory()
 
 
@@ -193,16 +193,6 @@ def reseed():
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-
-
-def versions():
-    """Returns the versions of the installed packages."""
-    found = {}
-    for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower()] = distribution.version
-    return dict(sorted(found.items()))
 
 
 def python_version():

@@ -32,7 +32,6 @@ class Prepared:
         if has_libraries:
             self.modules += preload.warm(self.shell, self.kernel)
         self.kernel.forget()
-        self.packages = preload.versions()
         streams.record_headers(STDOUT)
         streams.record_headers(STDERR)
         preload.freeze()
@@ -82,7 +81,7 @@ def run(prepared, jail_wanted, descriptors):
 
 def announce(prepared, is_restored):
     """Says that this process is the session's kernel."""
-    ready = messages.Ready(os.getpid(), preload.python_version(), prepared.packages, prepared.modules)
+    ready = messages.Ready(os.getpid(), preload.python_version(), prepared.modules)
     if is_restored:
         ready.restored = True
         ready.execution_count = prepared.shell.execution_count - 1

@@ -68,7 +68,6 @@ class Message(Reference):
 class Ready(Message):
     pid: int
     python: str
-    packages: dict[str, str]
     generation: typing.Literal[1]
     preload: list[str]
     restored: bool

@@ -18,7 +18,6 @@ ALLOW = base64.b64encode(struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000)).decode()
 
 def test_the_zygote_says_what_it_is(zygote):
     assert zygote.ready["ready"] is True
-    assert zygote.ready["packages"]["numpy"]
     assert zygote.ready["took_ms"] > 0
 
 
