@@ -11,5 +11,6 @@ export default defineConfig({
     // These decide nothing but when to give up, and a machine may be very busy.
     testTimeout: 300_000,
     hookTimeout: 120_000,
+    expect: { poll: { timeout: 30_000 } },
   },
 });

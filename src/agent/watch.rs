@@ -20,7 +20,9 @@ use super::requests::Executing;
 use super::usage::{self, Meter};
 use super::workspace::Workspace;
 use crate::model::checkpoint;
-use crate::protocol::agent::{AgentConfig, CpuReport, DiskReport, MemoryReport, WatchedLimit};
+use crate::protocol::agent::{
+    AgentConfig, CpuReport, DiskReport, MemoryReport, WORKSPACE_ENTRIES, WatchedLimit,
+};
 
 /// How often it looks while a cell runs.
 const OFTEN: Duration = Duration::from_millis(250);
@@ -43,9 +45,6 @@ const PAUSE: u32 = 20;
 
 /// More processor time than this between two rare looks means that something runs.
 const ACTIVE_US: u64 = 20_000;
-
-/// Files and directories that a workspace may hold.
-const MOST_ENTRIES: u64 = 1_000_000;
 
 /// Watches the limits.
 #[derive(Debug)]
@@ -266,7 +265,7 @@ impl Watch {
             self.tolerated = holds;
         }
         let far_over = used_bytes > limit_bytes.saturating_add(limit_bytes / 10)
-            || scan.entries() > MOST_ENTRIES
+            || scan.entries() > WORKSPACE_ENTRIES
             || scan.has_blind_spots();
         if used_bytes <= limit_bytes && !far_over {
             self.tolerated = (0, 0);
@@ -297,6 +296,7 @@ impl Watch {
         Some(Finding::DiskFull(DiskReport {
             used_bytes,
             limit_bytes,
+            entries: holds.1,
         }))
     }
 

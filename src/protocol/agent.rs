@@ -242,14 +242,23 @@ pub enum WatchedLimit {
     Processes,
 }
 
-/// The workspace is over its quota.
+/// The workspace is over its quota, or holds what cannot be counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskReport {
     /// What it holds.
     pub used_bytes: u64,
     /// What it may hold.
     pub limit_bytes: u64,
+    /// How many files and directories it holds; at most [`WORKSPACE_ENTRIES`] are allowed.
+    #[serde(default)]
+    pub entries: u64,
 }
+
+/// Files and directories that a workspace may hold.
+pub const WORKSPACE_ENTRIES: u64 = 1_000_000;
+
+/// How deep its directories may lie. Deeper ones are not counted, since each level holds a descriptor: so they are not allowed.
+pub const WORKSPACE_DEPTH: usize = 256;
 
 /// Memory comes near its limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { BrowserContext, Page } from "playwright-core";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { freshName, holds, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, holds, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -48,7 +48,7 @@ async function attacker(): Promise<Attacker> {
     await fetch(at(server) + OWN, { headers: { Connection: "close" } });
     const sender = createSocket("udp4");
     sender.send(OWN, packets.address().port, "127.0.0.1");
-    await expect.poll(() => heard.filter((what) => what === OWN).length, { timeout: PATIENCE }).toBe(2);
+    await expect.poll(() => heard.filter((what) => what === OWN).length).toBe(2);
     sender.close();
     // Each of our own came over a connection, or alone.
     const result = heard.filter((what) => what !== OWN);
@@ -243,7 +243,7 @@ const COUNT_MESSAGES = `window.heard = 0; addEventListener("message", () => setT
 async function hearsMore(page: Page): Promise<void> {
   const heard = (): Promise<number> => page.evaluate(() => (window as unknown as { heard: number }).heard);
   const before = await heard();
-  await expect.poll(heard, { timeout: PATIENCE }).toBeGreaterThan(before + 10);
+  await expect.poll(heard).toBeGreaterThan(before + 10);
 }
 
 /** An output that asks again and again to have a link opened, in all the ways there are, and that takes the keyboard. */

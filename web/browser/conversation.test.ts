@@ -1,5 +1,5 @@
 import { expect, inject, test } from "vitest";
-import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
+import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
 import { ask, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -103,7 +103,7 @@ test("a script that runs again begins with an empty frame, and what the one befo
   await isIdle(page);
   const first = await frame.locator("[id^=run]").getAttribute("id");
   await page.locator(".cell").first().getByRole("button", { name: "Run this cell" }).click();
-  await expect.poll(() => frame.locator("[id^=run]").getAttribute("id"), { timeout: PATIENCE }).not.toBe(first);
+  await expect.poll(() => frame.locator("[id^=run]").getAttribute("id")).not.toBe(first);
   await frame.getByText(/^x\.\.\./).waitFor();
   await isIdle(page);
   // In one run too, where one output takes the place of another.

@@ -80,7 +80,7 @@ test("a file is not replaced by one of its name before that was asked", async ()
   await upload("another", "new");
   const question = page.getByRole("dialog", { name: "Replace 0.txt?" });
   await question.waitFor();
-  expect(await question.getByRole("button", { name: "Cancel" }).evaluate((element) => element === document.activeElement)).toBe(true);
+  await expect.poll(() => question.getByRole("button", { name: "Cancel" }).evaluate((element) => element === document.activeElement)).toBe(true);
   await question.getByRole("button", { name: "Cancel" }).click();
   // What replaces nothing is there all the same.
   await page.getByRole("button", { name: /^1\.txt/ }).waitFor();

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { freshName, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor } from "./page.ts";
+import { freshName, isIdle, openSession, runCell, shows, useBrowser, visitor } from "./page.ts";
 
 useBrowser();
 
@@ -31,7 +31,7 @@ test("200,000 printed lines: the page holds head and tail, reads the rest by ran
   const gap = page.locator(".gap");
   const before = await gap.innerText();
   await gap.getByRole("button", { name: "Show more" }).click();
-  await expect.poll(() => gap.innerText(), { timeout: 30_000 }).not.toBe(before);
+  await expect.poll(() => gap.innerText()).not.toBe(before);
   await gap.getByRole("button", { name: "Open and search" }).click();
   await page.getByLabel("Find in the whole output").fill("odd");
   await page.keyboard.press("Enter");
@@ -41,9 +41,9 @@ test("200,000 printed lines: the page holds head and tail, reads the rest by ran
   await page.getByLabel("Find in the whole output").fill("line 77");
   await page.keyboard.press("Enter");
   const matches = page.locator(".matches li");
-  await expect.poll(() => matches.count(), { timeout: PATIENCE }).toBe(100);
+  await expect.poll(() => matches.count()).toBe(100);
   await page.locator(".matches").getByRole("button", { name: "Show more" }).click();
-  await expect.poll(() => matches.count(), { timeout: PATIENCE }).toBe(200);
+  await expect.poll(() => matches.count()).toBe(200);
   expect(await matches.nth(150).innerText()).toMatch(/line 77\d\d/);
   await page.keyboard.press("Escape");
   await runCell(page, "print('and it goes on')");

@@ -2,7 +2,7 @@
 
 import type { Page } from "playwright-core";
 import { expect, onTestFinished, test } from "vitest";
-import { freshName, holds, isIdle, openSession, PATIENCE, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
+import { freshName, holds, isIdle, openSession, runCell, shows, useBrowser, visitor, writeCell } from "./page.ts";
 import { ask, Server, TOKEN } from "./server.ts";
 
 useBrowser();
@@ -15,8 +15,7 @@ async function ended(name: string): Promise<{ server: Server; page: Page }> {
   await runCell(page, "order = [0]; print('has run')");
   await shows(page, "has run");
   await writeCell(page, "# a draft that was never run");
-  await expect.poll(() => fetch(`${server.url}/v1/sessions/${name}/files/.evercell/notebook.json`, { headers: { Authorization: `Bearer ${TOKEN}` } }).then((file) => file.text()),
-    { timeout: PATIENCE }).toContain("# a draft that was never run");
+  await expect.poll(() => fetch(`${server.url}/v1/sessions/${name}/files/.evercell/notebook.json`, { headers: { Authorization: `Bearer ${TOKEN}` } }).then((file) => file.text())).toContain("# a draft that was never run");
   await server.restart();
   await page.locator(".banner").getByText("This session has ended.").waitFor();
   return { server, page };

@@ -8,12 +8,10 @@ use rustix::io::Errno;
 use tokio::time::{Duration, Instant};
 
 use crate::agent::workspace::Workspace;
+use crate::protocol::agent::WORKSPACE_DEPTH;
 
 /// How many entries are looked at in one step: less than a millisecond.
 const STEP: usize = 256;
-
-/// Deeper directories are not looked at: each level holds a descriptor.
-const DEPTH: usize = 256;
 
 /// A walk through a workspace.
 pub(crate) struct Scan {
@@ -79,7 +77,7 @@ impl Scan {
             let type_ = FileType::from_raw_mode(stat.st_mode);
             if type_ == FileType::Directory {
                 self.bytes += bytes;
-                if depth >= DEPTH {
+                if depth >= WORKSPACE_DEPTH {
                     self.out_of_sight = true;
                 } else {
                     match look_into(directory, name) {
@@ -204,7 +202,7 @@ mod tests {
     #[test]
     fn a_deep_tree_is_noticed() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("d/".repeat(DEPTH + 1))).unwrap();
+        fs::create_dir_all(root.path().join("d/".repeat(WORKSPACE_DEPTH + 1))).unwrap();
         assert!(scan(root.path()).has_blind_spots());
         assert!(!scan(&root.path().join("d/d")).has_blind_spots());
     }

@@ -11,6 +11,7 @@ use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occ
 use crate::model::event::{Cause, Event, InterruptReason, Seq, StartReason};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
+use crate::protocol::agent::{DiskReport, WORKSPACE_DEPTH, WORKSPACE_ENTRIES};
 use crate::protocol::checkpoints::{HeldOnes, Refusal, Target};
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
@@ -267,11 +268,10 @@ impl Actor {
             }
             Occurrence::Exited(exit) => self.kernel_exited(&exit),
             Occurrence::DiskFull(report) => {
-                let text = format!(
-                    "\nevercell: the workspace holds {} bytes, {} are allowed; files cannot grow until some are deleted\n",
-                    report.used_bytes, report.limit_bytes
-                );
-                self.notice(&text);
+                self.notice(&format!(
+                    "\nevercell: {}; files cannot grow until some are deleted\n",
+                    too_much(&report)
+                ));
             }
             Occurrence::MemoryHigh(report) => {
                 if let Some(cell) = self.running_as(report.id) {
@@ -540,4 +540,23 @@ fn answer(
 /// Why the kernel refused, if it did.
 fn refusal(body: &serde_json::Map<String, serde_json::Value>) -> Option<&str> {
     body.get("error")?.get("message")?.as_str()
+}
+
+/// What a workspace holds too much of.
+fn too_much(report: &DiskReport) -> String {
+    if report.used_bytes > report.limit_bytes {
+        format!(
+            "the workspace holds {} bytes, {} are allowed",
+            report.used_bytes, report.limit_bytes
+        )
+    } else if report.entries > WORKSPACE_ENTRIES {
+        format!(
+            "the workspace holds {} files and directories, {WORKSPACE_ENTRIES} are allowed",
+            report.entries
+        )
+    } else {
+        format!(
+            "the workspace has directories that cannot be counted: they lie deeper than the {WORKSPACE_DEPTH} levels that are allowed, or are locked"
+        )
+    }
 }

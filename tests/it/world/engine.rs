@@ -257,7 +257,9 @@ async fn what_an_engine_refuses_is_told_and_leaves_nothing() {
     let server = way.server().await;
     server.open("the-one-that-is-warm").await;
     // Has it, before another opens: sessions that open side by side take it in any order.
-    server.prints("the-one-that-is-warm", "print('ready')").await;
+    server
+        .prints("the-one-that-is-warm", "print('ready')")
+        .await;
     for (id, status, message) in [
         (
             "full",

@@ -116,6 +116,23 @@ async fn a_cell_that_fills_the_disk_or_is_refused_a_thread_is_told_which_limit_i
 }
 
 #[tokio::test]
+async fn a_cell_that_digs_too_deep_to_be_counted_is_told_so_before_it_is_ended() {
+    let server = Server::start().await;
+    server.open("s").await;
+    server.protect("s").await;
+    let code = "import os, time\ntop = os.getcwd()\n\
+                for _ in range(300): os.mkdir('d'); os.chdir('d')\n\
+                while True: os.mkdir(f'{top}/{time.monotonic_ns()}'); time.sleep(0.02)";
+    let result = server.run("s", code).await;
+    assert_eq!(result["cause"]["kind"], "disk_limit", "{result:#}");
+    let told = result["text"]["stderr"]["preview"].as_str().unwrap();
+    assert!(
+        told.contains("deeper than the 256 levels that are allowed"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn what_a_cell_sends_to_comms_bounds_it_and_so_does_what_a_thread_prints_after_it() {
     let server = Server::start().await;
     let limit = MIB;
