@@ -20,6 +20,10 @@ use units::{Switchable, show_duration, show_size};
 /// Less would end kernels before a server that was killed can be there again.
 const ORPHAN_LIMIT_MIN: Duration = Duration::from_secs(5);
 
+/// How many kernels are kept warm, where nothing is said.
+const POOL_MIN: usize = 4;
+const POOL_MAX: usize = 32;
+
 /// What `serve` works with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -342,9 +346,6 @@ impl Config {
                 "a server needs some seconds to start again; give at least 5s",
             );
         }
-        if flags.pool_max > 1024 {
-            return bounds("--pool-max", flags.pool_max, "at most 1024 are kept warm");
-        }
         let data_dir = data_dir(&flags.data, around)?;
         let notebooks = match &flags.notebooks {
             Some(given) => around.working_dir.join(given),
@@ -377,10 +378,7 @@ impl Config {
             allow_host: (flags.listen.ip().is_loopback() || !flags.allow_host.is_empty())
                 .then(|| flags.allow_host.clone()),
             kernels: Kernels::new(&flags.kernels, around)?,
-            pool: (
-                flags.pool.min(flags.max_sessions),
-                flags.pool_max.max(flags.pool).min(flags.max_sessions),
-            ),
+            pool: pool(flags)?,
             max_sessions: flags.max_sessions,
             max_queued: flags.max_queued,
             defaults,
@@ -504,6 +502,24 @@ fn at_least(flag: &'static str, value: usize, least: usize) -> Result<(), Config
         return bounds(flag, value, format!("it has to be at least {least}"));
     }
     Ok(())
+}
+
+/// How many kernels are kept warm, at least and at most: never more than there may be sessions.
+fn pool(flags: &Flags) -> Result<(usize, usize), ConfigError> {
+    for (flag, number) in [("--pool", flags.pool), ("--pool-max", flags.pool_max)] {
+        if let Some(number @ 1025..) = number {
+            return bounds(flag, number, "at most 1024 are kept warm");
+        }
+    }
+    let most = flags
+        .pool_max
+        .unwrap_or(POOL_MAX.max(flags.pool.unwrap_or_default()));
+    let least = flags.pool.unwrap_or(POOL_MIN.min(most));
+    if least > most {
+        let rule = format!("it is at most `--pool-max`, which is {most}");
+        return bounds("--pool", least, rule);
+    }
+    Ok((least.min(flags.max_sessions), most.min(flags.max_sessions)))
 }
 
 fn bounds<T>(

@@ -143,25 +143,23 @@ pub struct Flags {
     #[expect(missing_docs, reason = "the type says it")]
     pub kernels: KernelFlags,
 
-    /// How many kernels are kept warm at least.
+    /// How many kernels are kept warm at least [default: 4, or `--pool-max` if that is less].
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 4,
         help_heading = "Kernels",
         env = "EVERCELL_POOL"
     )]
-    pub pool: usize,
+    pub pool: Option<usize>,
 
-    /// How many kernels are kept warm at most, when many sessions are opened.
+    /// How many kernels are kept warm at most, when many sessions are opened [default: 32, or `--pool` if that is more].
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 32,
         help_heading = "Kernels",
         env = "EVERCELL_POOL_MAX"
     )]
-    pub pool_max: usize,
+    pub pool_max: Option<usize>,
 
     /// How many sessions may be open at once.
     #[arg(

@@ -114,10 +114,24 @@ fn what_cannot_be_is_named() {
 }
 
 #[test]
-fn the_pool_is_never_larger_than_all_sessions() {
-    assert_eq!(config("--pool 8 --pool-max 2").unwrap().pool, (8, 8));
-    assert_eq!(config("--max-sessions 2").unwrap().pool, (2, 2));
-    assert_eq!(config("--pool 0 --pool-max 0").unwrap().pool, (0, 0));
+fn the_pool_has_bounds_and_is_never_larger_than_all_sessions() {
+    for (given, pool) in [
+        ("", (4, 32)),
+        ("--pool 64", (64, 64)),
+        ("--pool-max 0", (0, 0)),
+        ("--pool 0", (0, 32)),
+        ("--max-sessions 2", (2, 2)),
+    ] {
+        assert_eq!(config(given).unwrap().pool, pool, "{given}");
+    }
+    assert_eq!(
+        refusal("--pool 8 --pool-max 2"),
+        "`--pool` is 8, but it is at most `--pool-max`, which is 2"
+    );
+    assert_eq!(
+        refusal("--pool 1025"),
+        "`--pool` is 1025, but at most 1024 are kept warm"
+    );
 }
 
 #[test]
