@@ -208,7 +208,7 @@ impl Supervisor {
     /// Waits until something can be done.
     async fn next(&mut self) -> Event {
         let deadline = self.deadline();
-        let listens = !self.outbox.is_full();
+        let listens = self.starting.is_none() && !self.outbox.is_full();
         let Self {
             signals,
             door,
@@ -271,6 +271,11 @@ impl Supervisor {
     /// Frames what the kernel has put out, and buries it once it is dead and everything is out.
     fn pump(&mut self) {
         self.more = false;
+        if self.starting.is_some() {
+            // What it says comes after the news that it was started.
+            self.outbox.hold(false);
+            return;
+        }
         let Some(kernel) = &mut self.kernel else {
             return;
         };

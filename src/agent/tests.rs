@@ -108,6 +108,7 @@ impl TestAgent {
         let kernel = self.zygote.next();
         let answer = client.wait_answer(number);
         assert_eq!(answer["error"], Value::Null, "{answer}");
+        assert_eq!(client.started().request, number);
         kernel
     }
 

@@ -21,8 +21,8 @@ use crate::model::id::CheckpointName;
 use crate::model::limits::Limits;
 use crate::model::output::StreamName;
 use crate::protocol::agent::{
-    AgentConfig, AgentHello, CANCEL, CpuReport, DiskReport, KernelExit, Kind, MemoryReport,
-    UsageReport,
+    AgentConfig, AgentHello, CANCEL, CpuReport, DiskReport, KernelExit, KernelStart, Kind,
+    MemoryReport, UsageReport,
 };
 use crate::protocol::checkpoints::{CheckpointReport, HeldOnes, Named, Target};
 use crate::protocol::codec::Frame;
@@ -80,6 +80,8 @@ pub enum Occurrence {
     Reply(NumberedReply),
     /// What the execution used whose reply comes next.
     Usage(UsageReport),
+    /// A kernel has been started; what it says comes next.
+    Started(KernelStart),
     /// The kernel's process has ended.
     Exited(KernelExit),
     /// The workspace is over its quota.

@@ -33,6 +33,8 @@ pub enum Kind {
     CpuSpent = 10,
     /// Kept. [`super::checkpoints::CheckpointReport`]: what became of a checkpoint with a name, or of the wish to go back.
     Checkpoint = 11,
+    /// Kept. [`KernelStart`]. Everything that the kernel says comes after it.
+    KernelStarted = 12,
 
     /// Agent's [`AgentHello`], first of all.
     AgentHello = 64,
@@ -97,7 +99,7 @@ impl TryFrom<u8> for Kind {
     type Error = UnknownKind;
 
     fn try_from(byte: u8) -> Result<Self, UnknownKind> {
-        const ALL: [Kind; 31] = [
+        const ALL: [Kind; 32] = [
             Kind::Stdout,
             Kind::Stderr,
             Kind::Message,
@@ -108,6 +110,7 @@ impl TryFrom<u8> for Kind {
             Kind::MemoryHigh,
             Kind::CpuSpent,
             Kind::Checkpoint,
+            Kind::KernelStarted,
             Kind::AgentHello,
             Kind::Answer,
             Kind::Pong,
@@ -223,6 +226,15 @@ pub struct KernelExit {
     pub checkpoint: Option<Checkpoint>,
 }
 
+/// A kernel has a process: a new one, or a checkpoint that was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelStart {
+    /// The kernel's number in its sandbox, as in [`KernelExit`].
+    pub kernel: u64,
+    /// The number of the request for it. One that was asked for later may have displaced it already.
+    pub request: u64,
+}
+
 /// A checkpoint: a copy of the kernel as it was once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -318,7 +330,7 @@ mod tests {
         let known: Vec<u8> = (0..=u8::MAX)
             .filter(|byte| Kind::try_from(*byte).is_ok())
             .collect();
-        assert_eq!(known.len(), 31);
+        assert_eq!(known.len(), 32);
         assert!(
             known
                 .iter()

@@ -67,7 +67,9 @@ pub(super) enum KernelMemory {
         reason: StartReason,
         /// The number under which the agent was asked for it, or was about to be.
         request: u64,
-        replaces: u32,
+        /// The number of its kernel, once there is one.
+        #[serde(default)]
+        started: Option<u64>,
         /// What ended the one before, if it was a checkpoint that was being woken.
         #[serde(default)]
         rolls_back: Option<GoingBack>,
@@ -184,7 +186,7 @@ mod tests {
         let memory: Memory = serde_json::from_str(&json).unwrap();
         assert_eq!(memory.kernel.sandbox(), Some(sandbox));
         let json = format!(
-            r#"{{"kernel": {{"is": "restarting", "sandbox": "{sandbox}", "reason": "rolled_back", "request": 7, "replaces": 0, "rolls_back": {{"kind": "exited", "code": 3}}}}}}"#
+            r#"{{"kernel": {{"is": "restarting", "sandbox": "{sandbox}", "reason": "rolled_back", "request": 7, "rolls_back": {{"kind": "exited", "code": 3}}}}}}"#
         );
         let memory: Memory = serde_json::from_str(&json).unwrap();
         let KernelMemory::Restarting { rolls_back, .. } = memory.kernel else {

@@ -89,7 +89,10 @@ def test_jupyter_kernel_client_works_with_variables(url, token):
     with JupyterKernelClient(server_url=url, token=token) as kernel:
         answer = kernel.execute("x = [1, 2]\nprint(len(x))\nx")
         assert answer["status"] == "ok"
-        assert [output["output_type"] for output in answer["outputs"]] == ["stream", "execute_result"]
+        # This client does not join what a busy machine has cut.
+        *printed, result = answer["outputs"]
+        assert "".join(output["text"] for output in printed) == "2\n"
+        assert result["output_type"] == "execute_result"
         assert kernel.execute("sum(x)")["outputs"][0]["data"]["text/plain"] == "3"
         kernel.restart()
         assert kernel.execute("x")["status"] == "error"

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Asker, Origin, Starting, Supervisor, Wanted};
 use crate::agent::init;
 use crate::agent::kernel_process::{self, KILL_AGAIN, Kernel, StartError};
-use crate::protocol::agent::{Checkpoint, KernelExit, Kind, WatchedLimit};
+use crate::protocol::agent::{Checkpoint, KernelExit, KernelStart, Kind, WatchedLimit};
 
 /// How many children that ended while a kernel was started are remembered: one of them may be the kernel.
 const MOST_REAPED: usize = 256;
@@ -160,6 +160,12 @@ impl Supervisor {
                     .find(|(reaped, _)| *reaped == pid)
                     .map(|(_, status)| status);
                 self.kernels += 1;
+                let start = KernelStart {
+                    kernel: kernel.number,
+                    request: starting.asker.number,
+                };
+                let json = serde_json::to_vec(&start).expect("a start is made of numbers");
+                self.outbox.push(Kind::KernelStarted, &json);
                 if kernel.is_alive() && kernel.status.is_none() {
                     let answer = serde_json::json!({ "kernel": kernel.number });
                     self.meter.reset_peak(Some(pid));

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::protocol::GENERATION;
-use crate::protocol::agent::{AgentHello, Hello, KernelExit, Kind, Purpose};
+use crate::protocol::agent::{AgentHello, Hello, KernelExit, KernelStart, Kind, Purpose};
 use crate::protocol::codec::{FLAG_MORE, Frame, FrameCodec};
 use crate::protocol::files::FileAnswer;
 
@@ -117,6 +117,16 @@ impl Client {
         }
     }
 
+    /// The kernel that has been started, as the agent told it before the answer that was waited for.
+    pub(super) fn started(&mut self) -> KernelStart {
+        let at = self
+            .kept
+            .iter()
+            .position(|frame| frame.kind == Kind::KernelStarted as u8);
+        let frame = self.kept.remove(at.expect("a start is told")).unwrap();
+        serde_json::from_slice(&frame.payload).unwrap()
+    }
+
     /// The answer to that request. Kept frames that come before wait for [`Client::kept`].
     pub(super) fn wait_answer(&mut self, number: u64) -> Value {
         loop {
@@ -166,6 +176,7 @@ impl Client {
                 Kind::Message => ("message", false),
                 Kind::Reply => ("reply", false),
                 Kind::Usage => ("usage", false),
+                Kind::KernelStarted => ("started", false),
                 Kind::KernelExited => ("exited", false),
                 Kind::DiskFull => ("disk full", false),
                 Kind::CpuSpent => ("cpu spent", false),
@@ -197,7 +208,7 @@ impl Client {
             );
         }
         let shown = |(name, content): (&str, Vec<u8>)| match name {
-            "usage" | "exited" | "disk full" => format!("{name}\n"),
+            "usage" | "started" | "exited" | "disk full" => format!("{name}\n"),
             _ => format!(
                 "{name} {}\n",
                 String::from_utf8_lossy(&content).escape_debug()

@@ -113,9 +113,9 @@ fn usage_comes_before_the_reply_of_an_execution_only() {
     for id in [201, 2, 203] {
         assert_eq!(kernel.request()["id"], id);
     }
-    let (_, hello) = agent.connect(0);
+    let (_, hello) = agent.connect(client.last);
     assert_eq!(hello.executing, Some(2));
-    let (mut client, _) = agent.connect(0);
+    let (mut client, _) = agent.connect(client.last);
     kernel.reply(201);
     kernel.reply(2);
     assert_eq!(client.kept().kind, Kind::Reply as u8);
@@ -169,6 +169,9 @@ fn the_end_of_a_kernel_is_told_before_the_beginning_of_the_next() {
     let _next = agent.zygote.next();
     assert_eq!(client.receive().unwrap().kind, Kind::Stdout as u8);
     assert_eq!(client.receive().unwrap().kind, Kind::KernelExited as u8);
+    let start = client.receive().unwrap();
+    assert_eq!(start.kind, Kind::KernelStarted as u8);
+    assert_eq!(&start.payload[..], br#"{"kernel":2,"request":500}"#);
     let answer = client.receive().unwrap();
     assert_eq!((answer.kind, answer.number), (Kind::Answer as u8, 500));
     assert_eq!(&answer.payload[..], br#"{"kernel":2}"#);

@@ -59,6 +59,7 @@ fn as_pid_one_it_kills_all_and_waits_for_all() {
     for number in 1..=3 {
         client.send(Kind::StartKernel, number, b"");
         assert_eq!(client.wait_answer(number), json!({ "kernel": number }));
+        assert_eq!(client.started().kernel, number);
         assert_eq!(client.kept().payload, "up\n");
         assert!(others().len() >= 3);
         client.send(Kind::KillKernel, 0, b"");
@@ -79,7 +80,7 @@ fn what_a_kernel_leaves_behind_ends_with_it() {
     client.send(Kind::StartKernel, 1, b"");
     assert_eq!(
         client.transcript(Kind::KernelExited),
-        "stdout child\\n\nexited\n"
+        "started\nstdout child\\n\nexited\n"
     );
     assert!(others().is_empty());
     client.ping();

@@ -28,6 +28,7 @@ fn without_a_server_the_kernel_waits_and_nothing_is_lost() {
     let agent = TestAgent::start();
     let (mut client, kernel) = agent.connect_with_kernel();
     client.ping();
+    let last = client.last;
     drop(client);
     // Everything that fits is written, then the kernel waits.
     let mut written = 0;
@@ -42,7 +43,7 @@ fn without_a_server_the_kernel_waits_and_nothing_is_lost() {
     }
     assert!((700..1100).contains(&written), "{written}");
     // The agent is awake all the same.
-    let (mut client, hello) = agent.connect(0);
+    let (mut client, hello) = agent.connect(last);
     assert!(hello.alive);
     let mut text = String::new();
     while text.len() < written * line(0).len() {
@@ -80,10 +81,10 @@ fn a_server_that_does_not_ack_still_gets_answers() {
 fn a_server_that_comes_back_gets_every_frame_once() {
     let agent = TestAgent::start();
     let (client, kernel) = agent.connect_with_kernel();
+    let (mut last, mut turn) = (client.last, 0);
     drop(client);
     let flood = flood(kernel);
     let mut text = Vec::new();
-    let (mut last, mut turn) = (0, 0);
     while text.len() < LINES * line(0).len() {
         turn += 1;
         // `Client` checks that numbers have no gaps.
@@ -111,9 +112,10 @@ fn a_new_connection_displaces_the_old_one() {
     let agent = TestAgent::start();
     let (mut old, kernel) = agent.connect_with_kernel();
     kernel.print("one");
+    let before = old.last;
     assert_eq!(old.kept().payload, "one");
-    let (mut new, hello) = agent.connect(0);
-    assert_eq!(hello.last, 1);
+    let (mut new, hello) = agent.connect(before);
+    assert_eq!(hello.last, before + 1);
     assert!(old.receive().is_none());
     assert_eq!(new.kept().payload, "one");
     kernel.print("two");

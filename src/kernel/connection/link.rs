@@ -275,6 +275,7 @@ impl Link {
                 Some(Err(why)) => Occurrence::Nonsense(why),
             },
             Kind::Usage => Occurrence::Usage(parse(&frame)?),
+            Kind::KernelStarted => Occurrence::Started(parse(&frame)?),
             Kind::KernelExited => {
                 // What the dead kernel had half said is never completed.
                 self.parts = Parts::default();

@@ -158,7 +158,7 @@ impl Actor {
             KernelMemory::Restarting {
                 reason,
                 request,
-                replaces,
+                started,
                 rolls_back,
                 ..
             } => {
@@ -169,7 +169,7 @@ impl Actor {
                     reason,
                     since: Instant::now(),
                     request,
-                    replaces,
+                    started,
                     rolls_back,
                 };
                 // It was asked for, and came to nothing; or it came, and the frames tell.
@@ -292,7 +292,7 @@ impl Actor {
             kernel,
             request,
             reason,
-            replaces,
+            started,
             rolls_back,
             ..
         } = &mut self.kernel
@@ -300,9 +300,9 @@ impl Actor {
             return;
         };
         if rolls_back.is_some() {
-            return self.rollback_failed("it did not while there was no server", 0);
+            return self.rollback_failed("it did not while there was no server");
         }
-        (*request, *replaces) = (kernel.number(), 0);
+        (*request, *started) = (kernel.number(), None);
         self.acts.push(replacement(*request, *reason, None));
     }
 
@@ -353,14 +353,14 @@ impl KernelState {
                 kernel,
                 reason,
                 request,
-                replaces,
+                started,
                 rolls_back,
                 ..
             } => KernelMemory::Restarting {
                 sandbox: kernel.sandbox(),
                 reason: *reason,
                 request: *request,
-                replaces: *replaces,
+                started: *started,
                 rolls_back: rolls_back.clone(),
             },
             Self::Dead { problem } => KernelMemory::Dead {

@@ -105,7 +105,7 @@ impl Actor {
             state: None,
             ended: None,
         }));
-        self.replace_kernel(reason, 1, Some(GoingBack { cause, asked }));
+        self.replace_kernel(reason, Some(GoingBack { cause, asked }));
         if let KernelState::Restarting { request, .. } = &self.kernel {
             self.wishes.insert(*request, Wish::GoBack(reply));
         }

@@ -388,7 +388,7 @@ impl Actor {
                 self.finish_lost(&Cause::Restart, why);
                 self.abort_queue(&Cause::Restart);
                 self.deny_waiting(&Denied::NoKernel(why.to_owned()));
-                self.restart(StartReason::Restarted);
+                self.replace_kernel(StartReason::Restarted, None);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::kernel::{Claimed, Kernel, KernelError, KernelEvent, KernelEvents, Occ
 use crate::model::event::{Cause, Event, InterruptReason, Seq, StartReason};
 use crate::model::id::CellId;
 use crate::model::output::StreamName;
-use crate::protocol::agent::{DiskReport, WORKSPACE_DEPTH, WORKSPACE_ENTRIES};
+use crate::protocol::agent::{DiskReport, KernelStart, WORKSPACE_DEPTH, WORKSPACE_ENTRIES};
 use crate::protocol::checkpoints::{HeldOnes, Refusal, Target};
 use crate::protocol::kernel::{Message, Request};
 use crate::session::clock::millis;
@@ -46,8 +46,8 @@ pub(in crate::session) enum KernelState {
         reason: StartReason,
         since: Instant,
         request: u64,
-        /// How many earlier ones there are whose end is still to come.
-        replaces: u32,
+        /// Its number, once there is one: what earlier ones still have to say, and their ends, may come before that.
+        started: Option<u64>,
         /// The checkpoint that is being woken, if it is one.
         rolls_back: Option<GoingBack>,
     },
@@ -266,6 +266,7 @@ impl Actor {
                     running.usage = Some(report);
                 }
             }
+            Occurrence::Started(start) => self.kernel_started(start),
             Occurrence::Exited(exit) => self.kernel_exited(&exit),
             Occurrence::DiskFull(report) => {
                 self.notice(&format!(
@@ -327,24 +328,8 @@ impl Actor {
             .stream(&mut self.pending, cell, StreamName::Stderr, text.as_bytes());
     }
 
-    /// Begins to replace the kernel in the same sandbox.
-    pub(super) fn restart(&mut self, reason: StartReason) {
-        let replaces = match &self.kernel {
-            // That one has ended already.
-            KernelState::Ready { .. } if reason == StartReason::Recovered => 0,
-            KernelState::Restarting { replaces, .. } => replaces + 1,
-            _ => 1,
-        };
-        self.replace_kernel(reason, replaces, None);
-    }
-
     /// Has another kernel take the place of the one that is or was there: a checkpoint, if it is to go back, else a new one.
-    pub(super) fn replace_kernel(
-        &mut self,
-        reason: StartReason,
-        replaces: u32,
-        rolls_back: Option<GoingBack>,
-    ) {
+    pub(super) fn replace_kernel(&mut self, reason: StartReason, rolls_back: Option<GoingBack>) {
         let state = std::mem::replace(
             &mut self.kernel,
             KernelState::Dead {
@@ -365,7 +350,7 @@ impl Actor {
             reason,
             since: Instant::now(),
             request,
-            replaces,
+            started: None,
             rolls_back,
         };
     }
@@ -391,11 +376,22 @@ impl Actor {
         let rolls_back = rolls_back.is_some();
         if let Some(error) = body.get("error").and_then(|error| error.as_str()) {
             if rolls_back {
-                return self.rollback_failed(error, 0);
+                return self.rollback_failed(error);
             }
             let problem = format!("the kernel did not start: {error}");
             self.abandon();
             self.no_kernel(problem);
+        }
+    }
+
+    /// The agent has started a kernel. One that was asked for before the current request was displaced by it.
+    fn kernel_started(&mut self, start: KernelStart) {
+        if let KernelState::Restarting {
+            request, started, ..
+        } = &mut self.kernel
+            && *request == start.request
+        {
+            *started = Some(start.kernel);
         }
     }
 
@@ -413,8 +409,9 @@ impl Actor {
             reason,
             since,
             request,
+            // What a kernel says that is about to be replaced is not the new one's.
+            started: Some(_),
             rolls_back,
-            ..
         } = state
         else {
             self.kernel = state;
@@ -466,7 +463,7 @@ impl Actor {
                 }
             ) {
                 let why = format!("it said nothing for {} s", WAKE_LIMIT.as_secs());
-                return self.rollback_failed(&why, 1);
+                return self.rollback_failed(&why);
             }
             self.abandon();
             self.no_kernel(format!(

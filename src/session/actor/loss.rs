@@ -36,15 +36,15 @@ impl Actor {
         } else if let Some(state) = exit.checkpoint.as_ref().and_then(rolled_back_to) {
             self.lose_kernel(&cause, &why, state);
             let going_back = GoingBack { cause, asked: None };
-            self.replace_kernel(StartReason::RolledBack, 0, Some(going_back));
+            self.replace_kernel(StartReason::RolledBack, Some(going_back));
         } else {
             self.lose(&cause, &why);
-            self.restart(StartReason::Recovered);
+            self.replace_kernel(StartReason::Recovered, None);
         }
     }
 
-    /// The checkpoint that was to take the kernel's place cannot: a new kernel does, with nothing. `ends` is 1 when the end of it is still to come.
-    pub(super) fn rollback_failed(&mut self, why: &str, ends: u32) {
+    /// The checkpoint that was to take the kernel's place cannot: a new kernel does, with nothing.
+    pub(super) fn rollback_failed(&mut self, why: &str) {
         let KernelState::Restarting {
             rolls_back: Some(GoingBack { cause, .. }),
             ..
@@ -55,7 +55,7 @@ impl Actor {
         let cause = cause.clone();
         self.deny_waiting(&Denied::NoKernel(why.to_owned()));
         let reason = self.rollback_lost(cause, why);
-        self.replace_kernel(reason, ends, None);
+        self.replace_kernel(reason, None);
     }
 
     /// Takes back in the log what was said of a checkpoint that is not there. Returns why the next kernel is started.
@@ -69,18 +69,17 @@ impl Actor {
         StartReason::Recovered
     }
 
-    /// A kernel has ended while one was being started: the one that is replaced, or the new one.
+    /// A kernel has ended while one was being started: one that is replaced, or the new one.
     fn exited_while_starting(&mut self, exit: &KernelExit) {
         let KernelState::Restarting {
-            replaces,
+            started,
             rolls_back,
             ..
         } = &mut self.kernel
         else {
             return;
         };
-        if let Some(fewer) = replaces.checked_sub(1) {
-            *replaces = fewer;
+        if *started != Some(exit.kernel) {
             if let Some(GoingBack {
                 asked: Some(asked), ..
             }) = rolls_back
@@ -92,7 +91,7 @@ impl Actor {
         }
         if rolls_back.is_some() {
             let why = describe(&self.cause_of(exit));
-            return self.rollback_failed(&why, 0);
+            return self.rollback_failed(&why);
         }
         // A new one would only end the same way. The next cell or a restart tries again, in a new sandbox with the same files.
         let problem = format!(

@@ -3,7 +3,8 @@
 //! One command a line: `print TEXT`, `write TEXT` (no newline), `warn TEXT` (standard error), `show TEXT`, `result TEXT`, `error NAME TEXT`, `ask PROMPT`
 //! (prints the answer), `rest SECONDS`, `wait` (until interrupted), `deaf` (until cancelled: SIGINT does nothing), `stubborn` (until killed), `die SIGNAL`, `exit CODE`, `oom`, `memory BYTES`
 //! (so much is in use, of 1000), `cpu` (its processor time is used up), `immortal` (does not even die when killed), `checkpoint`
-//! (one is made when the cell is over; `checkpoint broken` does not wake), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
+//! (one is made when the cell is over; `checkpoint broken` does not wake, `checkpoint slow` says that
+//! it is awake only when it is about to be ended), `afterwards SIGNAL` (dies of it when the cell is over). Anything else does nothing.
 
 mod agent;
 

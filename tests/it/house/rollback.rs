@@ -99,6 +99,34 @@ async fn a_checkpoint_that_does_not_wake_is_a_loss_and_the_log_takes_back_what_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_during_a_rollback_gives_a_new_kernel_whatever_the_old_one_still_says() {
+    let house = House::new().await;
+    let mut client = house.session("s").await;
+    client.run("checkpoint slow").await;
+    client.execute("die 11").await;
+    client.wait_for("kernel_lost").await;
+    client.handle.restart().await.unwrap();
+    client.wait_for("kernel_started").await;
+    client.run("print new").await;
+    assert_snapshot!(client.transcript(), @r#"
+    1   session_opened
+    2   kernel_started         opened
+    3   cell_queued        c1  at 0: "checkpoint slow"
+    4   cell_started       c1  [1]
+    5   cell_finished      c1  ok kept
+    6   cell_queued        c2  at 0: "die 11"
+    7   cell_started       c2  [2]
+    8   cell_finished      c2  error {"kind":"killed_by_signal","name":"SIGSEGV","signal":11} rolled back to before c2
+    9   kernel_lost            {"kind":"killed_by_signal","name":"SIGSEGV","signal":11} rolled back to before c2
+    10  kernel_started         restarted
+    11  cell_queued        c3  at 0: "print new"
+    12  cell_started       c3  [1]
+    13  stream             c3  stdout "new\n"
+    14  cell_finished      c3  ok kept
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_restart_there_is_nothing_to_go_back_to() {
     let house = House::new().await;
     let mut client = house.session("s").await;

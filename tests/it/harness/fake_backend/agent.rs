@@ -8,7 +8,7 @@ use bytes::Bytes;
 use evercell::model::id::{CheckpointName, SandboxId};
 use evercell::protocol::GENERATION;
 use evercell::protocol::agent::{
-    AgentHello, CANCEL, Checkpoint, Hello, KernelExit, Kind, UsageReport,
+    AgentHello, CANCEL, Checkpoint, Hello, KernelExit, KernelStart, Kind, UsageReport,
 };
 use evercell::protocol::checkpoints::{CheckpointReport, Fate, Named, Refusal, Target};
 use evercell::protocol::codec::{Frame, FrameCodec};
@@ -31,6 +31,8 @@ pub(super) struct Agent {
     kept: Vec<Frame>,
     kernels: u64,
     alive: bool,
+    /// It has not said yet that it is ready.
+    is_late: bool,
     count: u32,
     cell: Option<Running>,
     /// A checkpoint is to be made once the cell is over.
@@ -57,6 +59,8 @@ struct Twin {
 #[derive(Clone, Copy, PartialEq)]
 enum Sleep {
     Light,
+    /// It says that it is awake when it is about to be ended.
+    Slow,
     Broken,
 }
 
@@ -88,6 +92,7 @@ impl Agent {
             last_execution: 0,
             kept: Vec::new(),
             kernels: 0,
+            is_late: false,
             alive: false,
             count: 0,
             cell: None,
@@ -159,6 +164,9 @@ impl Agent {
         }
         match kind {
             Kind::StartKernel => {
+                if std::mem::take(&mut self.is_late) {
+                    self.say_ready();
+                }
                 if self.alive {
                     self.exit(None, Some(9), false);
                 }
@@ -179,6 +187,11 @@ impl Agent {
                 let answer = match self.checkpoint.take() {
                     Some(twin) if twin.sleep == Sleep::Light => {
                         self.start(twin.count);
+                        json!({})
+                    }
+                    Some(twin) if twin.sleep == Sleep::Slow => {
+                        self.begin(twin.count);
+                        self.is_late = true;
                         json!({})
                     }
                     _ => json!({ "error": "it sleeps" }),
@@ -306,10 +319,10 @@ impl Agent {
                 "die" => return self.exit(None, Some(rest.parse().expect("a signal")), false),
                 "exit" => return self.exit(Some(rest.parse().expect("a code")), None, false),
                 "checkpoint" => {
-                    self.saves = Some(if rest == "broken" {
-                        Sleep::Broken
-                    } else {
-                        Sleep::Light
+                    self.saves = Some(match rest {
+                        "broken" => Sleep::Broken,
+                        "slow" => Sleep::Slow,
+                        _ => Sleep::Light,
                     })
                 }
                 "background" => self.background = Some(format!("{rest}\n")),
@@ -423,10 +436,26 @@ impl Agent {
     }
 
     fn start(&mut self, count: u32) {
+        self.begin(count);
+        self.say_ready();
+    }
+
+    fn say_ready(&mut self) {
+        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION, "execution_count": self.count }));
+    }
+
+    fn begin(&mut self, count: u32) {
         self.kernels += 1;
         self.alive = true;
         self.count = count;
-        self.message(json!({ "type": "ready", "python": "3.fake", "generation": GENERATION, "execution_count": count }));
+        let start = KernelStart {
+            kernel: self.kernels,
+            request: self.last_request,
+        };
+        self.keep(
+            Kind::KernelStarted,
+            serde_json::to_vec(&start).expect("JSON").into(),
+        );
     }
 
     fn exit(&mut self, code: Option<i32>, signal: Option<i32>, out_of_memory: bool) {
