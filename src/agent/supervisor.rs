@@ -271,18 +271,18 @@ impl Supervisor {
     /// Frames what the kernel has put out, and buries it once it is dead and everything is out.
     fn pump(&mut self) {
         self.more = false;
+        let Some(kernel) = &mut self.kernel else {
+            return;
+        };
+        kernel.requests.flush();
         if self.starting.is_some() {
             // What it says comes after the news that it was started.
             self.outbox.hold(false);
             return;
         }
-        let Some(kernel) = &mut self.kernel else {
-            return;
-        };
         let (pid, silent) = (kernel.pid, kernel.is_silent());
         let was_executing = kernel.requests.executing().is_some();
         let (capture, requests, meter) = (&mut kernel.capture, &mut kernel.requests, &self.meter);
-        requests.flush();
         let checkpoints = &self.checkpoints;
         let mut on_reply = |reply: &[u8]| {
             let report = requests.answered(reply, pid, meter)?;
