@@ -17,6 +17,14 @@ def test_ready_names_the_process_and_what_it_has_loaded(kernel):
     assert kernel.ready["pid"] == kernel.pid
 
 
+def test_the_collector_works_though_it_rested_while_the_kernel_was_made(kernel):
+    reply = kernel.ok(
+        "import gc", user_expressions={"on": "gc.isenabled()", "frozen": "gc.get_freeze_count() > 0"}
+    )
+    answers = reply["user_expressions"]
+    assert [answers[name]["data"]["text/plain"] for name in ("on", "frozen")] == ["True", "True"]
+
+
 def test_a_result_is_checked_field_by_field(kernel):
     reply = kernel.ok("6 * 7", cell="the cell")
     assert kernel.messages() == [

@@ -186,7 +186,7 @@ mod tests {
         let memory: Memory = serde_json::from_str(&json).unwrap();
         assert_eq!(memory.kernel.sandbox(), Some(sandbox));
         let json = format!(
-            r#"{{"kernel": {{"is": "restarting", "sandbox": "{sandbox}", "reason": "rolled_back", "request": 7, "rolls_back": {{"kind": "exited", "code": 3}}}}}}"#
+            r#"{{"kernel": {{"is": "restarting", "sandbox": "{sandbox}", "reason": "rolled_back", "request": 7, "replaces": 0, "rolls_back": {{"kind": "exited", "code": 3}}}}}}"#
         );
         let memory: Memory = serde_json::from_str(&json).unwrap();
         let KernelMemory::Restarting { rolls_back, .. } = memory.kernel else {

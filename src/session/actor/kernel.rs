@@ -557,3 +557,28 @@ fn too_much(report: &DiskReport) -> String {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_workspace_is_told_what_there_is_too_much_of() {
+        let told = |used_bytes, entries| {
+            too_much(&DiskReport {
+                used_bytes,
+                limit_bytes: 100,
+                entries,
+            })
+        };
+        assert_eq!(
+            told(101, 1),
+            "the workspace holds 101 bytes, 100 are allowed"
+        );
+        assert_eq!(
+            told(100, 1_000_001),
+            "the workspace holds 1000001 files and directories, 1000000 are allowed"
+        );
+        assert!(told(100, 300).contains("deeper than the 256 levels"));
+    }
+}
